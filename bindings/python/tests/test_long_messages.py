@@ -4,6 +4,7 @@ import os
 import resource
 import threading
 import time
+from queue import Full
 
 import family
 import pytest
@@ -155,3 +156,77 @@ def test_put_does_not_wait_for_what_is_lost(monkeypatch, lost):
     left = queue.qsize()
     assert left == queues.MOST_LONG - lost + (lost != 1)
     assert [queue.get() for _ in range(left)] == [LONG] * left
+
+
+def test_messages_wait_for_room_without_a_descriptor(few_descriptors):
+    """Those of a queue without maxsize find room one after the other where none can be a segment of its own."""
+    use_up, free = few_descriptors
+    queue = libtine.Queue()
+    items = [bytes([number]) * 10_000 for number in range(100)]
+    use_up()
+    for item in items:
+        queue.put(item)
+    wait_for(queue, 20)
+    assert [queue.get(timeout=HANG_SECONDS) for _ in items[:50]] == items[:50]
+    free()
+    assert [queue.get(timeout=HANG_SECONDS) for _ in items[50:]] == items[50:]
+    queue.close()
+    queue.join_thread()
+
+
+def test_a_bounded_queue_without_a_descriptor(few_descriptors):
+    use_up, _free = few_descriptors
+    queue = libtine.Queue(1000)
+    use_up()
+    put = 0
+    with pytest.raises(Full):
+        while True:
+            queue.put(bytes(10_000), timeout=0.01)
+            put += 1
+    assert put and [queue.get(timeout=HANG_SECONDS) for _ in range(put)] == [bytes(10_000)] * put
+    with pytest.raises(OSError, match="Too many open files"):
+        queue.put(LONG)
+
+
+def test_no_thread_can_be_started(monkeypatch):
+    """Then put() says so, and later messages find their way."""
+    queue = libtine.Queue()
+    start, refused = threading.Thread.start, iter([RuntimeError])
+
+    def refuse(thread):
+        for error in refused:
+            raise error("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    count = queues.UNBOUNDED_MESSAGES
+    for number in range(count):
+        queue.put(number)
+    with pytest.raises(RuntimeError, match="start new thread"):
+        queue.put("refused")
+    queue.put("behind")
+    assert [queue.get(timeout=HANG_SECONDS) for _ in range(count + 1)] == [*range(count), "behind"]
+    queue.close()
+    queue.join_thread()
+
+
+def test_what_one_message_fails_of_is_said(monkeypatch):
+    """And those behind it are put."""
+    queue, said = libtine.Queue(), []
+    monkeypatch.setattr(threading, "excepthook", lambda args: said.append(args.exc_type))
+    count = queues.UNBOUNDED_MESSAGES
+    for number in range(count):
+        queue.put(number)
+    put = queue._put
+
+    def fail(message, timeout_ns):
+        if message == failing:
+            raise ZeroDivisionError
+        return put(message, timeout_ns)
+
+    failing = queue._message(["failing"])
+    monkeypatch.setattr(queue, "_put", fail)
+    queue.put(["failing"])
+    queue.put("behind")
+    assert [queue.get(timeout=HANG_SECONDS) for _ in range(count + 1)] == [*range(count), "behind"]
+    assert said == [ZeroDivisionError]

@@ -35,6 +35,17 @@ _FIRST = 0xFF  # native/native.h has it too; no pickle begins with it
 _VALUE = b"\3"  # nor with what begins a message that is none
 
 
+def _segment(size: int = 0, fd: int = -1) -> _native.Segment:
+    """A segment; OSError says of what there is too little, as it does of files."""
+    try:
+        return _native.Segment(size, fd)
+    except _native.NativeError as error:
+        code = -int(error.args[0])
+        if code in (errno.EMFILE, errno.ENFILE, errno.EAGAIN):
+            raise OSError(code, os.strerror(code)) from None
+        raise
+
+
 class Long:
     """A long message that this process has put, until somebody has taken it."""
 
@@ -46,7 +57,7 @@ class Long:
             at = -(-at // 64) * 64
             places.append(at)
             at += part.nbytes
-        self.segment = _native.Segment(at)
+        self.segment = _segment(size=at)
         view = memoryview(self.segment)
         cookie = os.urandom(16)
         _LONG.pack_into(view, 0, _MAGIC, cookie, len(parts))
@@ -159,11 +170,8 @@ class Taker:
         except (FileNotFoundError, ProcessLookupError):
             raise _gone(pid) from None
         try:
-            segment = _native.Segment(fd=descriptor)
-        except _native.NativeError as error:
-            code = -int(error.args[0])
-            if code in (errno.EMFILE, errno.ENFILE, errno.EAGAIN):
-                raise OSError(code, os.strerror(code)) from None
+            segment = _segment(fd=descriptor)
+        except _native.NativeError:
             raise _gone(pid) from None
         finally:
             os.close(descriptor)

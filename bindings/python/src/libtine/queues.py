@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 import os
 import pickle
+import sys
 import threading
 import time
 import types
@@ -198,7 +199,11 @@ class _Base:
                 return True
             if queue.is_full():
                 return timeout_ns > 0 and queue.put(message, timeout_ns)
-            message = Long(message, [])
+            short = message
+            try:
+                message = Long(short, [])
+            except (OSError, MemoryError):  # then it waits until others' bytes have been got
+                return timeout_ns > 0 and queue.put(short, timeout_ns)
         return self._put_long(queue, message, timeout_ns)
 
     def _put_long(self, queue: _native.Queue, message: Long, timeout_ns: int) -> bool:
@@ -311,16 +316,28 @@ class Queue(_Base):
             self._later.append(message)
             self._flushed.clear()
             if self._feeder is None:
-                self._feeder = threading.Thread(target=self._feed, name="QueueFeederThread", daemon=True)
-                self._feeder.start()
+                self._start_feeder()
         self._finish_at_exit()
+
+    def _start_feeder(self) -> None:
+        feeder = threading.Thread(target=self._feed, name="QueueFeederThread", daemon=True)
+        try:
+            feeder.start()
+        except BaseException:  # nobody would ever put it
+            self._later.pop()
+            self._flushed.set()
+            raise
+        self._feeder = feeder
 
     def _feed(self) -> None:
         later, put = self._later, self._open().put
         while True:
             message = later[0]
-            if not (isinstance(message, bytes) and put(message)):
-                self._put(message, FOREVER_NS)
+            try:
+                if not (isinstance(message, bytes) and put(message)):
+                    self._put(message, FOREVER_NS)
+            except Exception:  # which nobody can be told of any more; those behind it go on
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
             self._count_outside(-1)
             later.popleft()  # not before it is in the queue: others would put theirs past it
             if later:
