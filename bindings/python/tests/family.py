@@ -121,3 +121,10 @@ def add_and_put(value, queue):
 def put_all_and_end(queue, items):
     for item in items:
         queue.put(item)
+
+
+def put_and_wait(queue, count, ready):
+    for number in range(count):
+        queue.put(number)
+    ready.set()
+    time.sleep(1000)

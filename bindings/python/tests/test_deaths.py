@@ -1,5 +1,6 @@
 """Processes that are killed while they hold or wait for something: nobody hangs, and who should know is told."""
 
+import pickle
 import random
 import signal
 import threading
@@ -9,6 +10,7 @@ import family
 import pytest
 
 import libtine
+from libtine import queues
 
 HANG_SECONDS = 60
 
@@ -145,3 +147,47 @@ def test_a_long_message_of_a_killed_process():
         queue.get(timeout=HANG_SECONDS)
     queue.put(1)
     assert queue.get() == 1
+
+
+def test_join_of_a_queue_whose_producer_was_killed():
+    """What had found no room is lost with it; what is in the queue is waited for."""
+    queue, ready = libtine.JoinableQueue(), libtine.Event()
+    process = started(family.put_and_wait, queue, queues.UNBOUNDED_MESSAGES + 1000, ready)
+    assert ready.wait(HANG_SECONDS)
+    joined = threading.Event()
+    joiner = threading.Thread(target=lambda: (queue.join(), joined.set()))
+    joiner.start()
+    kill(process)
+    for number in range(queues.UNBOUNDED_MESSAGES):
+        assert not joined.is_set()
+        assert queue.get(timeout=HANG_SECONDS) == number
+        queue.task_done()
+    joiner.join(HANG_SECONDS)
+    assert joined.is_set() and queue.empty()
+    queue.put("usable")
+    assert queue.get() == "usable"
+    queue.task_done()
+    queue.join()
+
+
+def test_join_waits_for_what_found_no_room():
+    """In another process, and in this one, in which several objects stand for the queue."""
+    queue, ready = libtine.JoinableQueue(), libtine.Event()
+    count = queues.UNBOUNDED_MESSAGES + 1000
+    process = started(family.put_and_wait, queue, count, ready)
+    assert ready.wait(HANG_SECONDS)
+    other = pickle.loads(pickle.dumps(queue))
+    for number in range(500):
+        (queue if number % 2 else other).put(number)
+    joined = threading.Event()
+    joiner = threading.Thread(target=lambda: (queue.join(), joined.set()))
+    joiner.start()
+    got = 0
+    while got < count + 500:
+        queue.get(timeout=HANG_SECONDS)
+        assert not joined.is_set()
+        queue.task_done()
+        got += 1
+    joiner.join(HANG_SECONDS)
+    assert joined.is_set()
+    kill(process)

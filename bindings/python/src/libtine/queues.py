@@ -8,6 +8,7 @@ as there is room, so that put() never waits.
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
 import pickle
@@ -21,10 +22,10 @@ from multiprocessing import util
 from queue import Empty, Full
 from typing import Any
 
-from . import _fork, _native, _shared, _travel, sharedctypes
+from . import _fork, _native, _shared, _travel
 from ._long import LONG_BYTES, MOST_LONG, Long, Outstanding, Taker, forget_taken
+from ._slots import Slots
 from ._timeout import FOREVER_NS, finite, timeout_ns
-from .synchronize import Condition
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -307,27 +308,34 @@ class Queue(_Base):
             return not queue.is_full() and queue.put(message, MOMENT_NS)
         return self._put_long(queue, message, MOMENT_NS)
 
-    def _count_outside(self, change: int) -> None:
-        """For those who count what waits in this process for room."""
+    def _begin_outside(self) -> None:
+        """For those who ask whether messages wait in this process for room."""
+
+    def _end_outside(self) -> None:
+        """Now none does."""
 
     def _put_later(self, message: bytes | Long) -> None:
-        self._count_outside(1)
         with self._feeding:
-            self._later.append(message)
-            self._flushed.clear()
             if self._feeder is None:
-                self._start_feeder()
+                self._start_feeder(message)
+            else:
+                self._later.append(message)
         self._finish_at_exit()
 
-    def _start_feeder(self) -> None:
+    def _start_feeder(self, message: bytes | Long) -> None:
         feeder = threading.Thread(target=self._feed, name="QueueFeederThread", daemon=True)
+        self._begin_outside()
+        self._later.append(message)
+        self._flushed.clear()
+        self._feeder = feeder  # before it runs: an interruption of start() does not end it
         try:
             feeder.start()
-        except BaseException:  # nobody would ever put it
+        except Exception:  # nobody would ever put it
+            self._feeder = None
             self._later.pop()
             self._flushed.set()
+            self._end_outside()
             raise
-        self._feeder = feeder
 
     def _feed(self) -> None:
         later, put = self._later, self._open().put
@@ -338,13 +346,13 @@ class Queue(_Base):
                     self._put(message, FOREVER_NS)
             except Exception:  # which nobody can be told of any more; those behind it go on
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
-            self._count_outside(-1)
             later.popleft()  # not before it is in the queue: others would put theirs past it
             if later:
                 continue
             with self._feeding:
                 if not later:
                     self._feeder = None
+                    self._end_outside()
                     self._flushed.set()
                     return
 
@@ -389,27 +397,67 @@ class Queue(_Base):
             self._finalizer.cancel()
 
 
+class _Outside:
+    """Which processes have a thread with messages of a queue that found no room: those the queue does not count yet.
+
+    Each of them holds a place meanwhile. What a killed one had is lost with it, and nobody waits for that.
+    """
+
+    PROCESSES = 252  # as many as can have a queue open
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+
+    def begin(self) -> int:
+        """Takes a place; its number."""
+        slots = self._slots
+        for index in range(slots.count):
+            slots.marks[index] = 1  # it has been used: the others are not looked at
+            if slots.take(index):
+                slots.holder_died(index)
+                return index
+        raise OSError(errno.ENOLCK, f"more than {slots.count} processes have messages that find no room in the queue")
+
+    def end(self, index: int) -> None:
+        self._slots.release(index)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Waits until each place has been free; with a timeout of 0, whether all are."""
+        slots = self._slots
+        for index in range(slots.count):
+            if slots.marks[index]:
+                if not slots.take(index, timeout):
+                    return False
+                slots.holder_died(index)
+                slots.release(index)
+        return True
+
+
 class JoinableQueue(Queue):
     """A queue that knows whether all that was put has been dealt with."""
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         super().__init__(maxsize)
-        # How many objects wait in threads of their processes for room: the queue itself does not count them yet.
-        self._outside: tuple[Condition, Any] = (Condition(), sharedctypes.RawValue("q"))
+        self._slots = None if self._maxsize else Slots.create(_Outside.PROCESSES)
+
+    def _set(self, handle: _Handle, made_here: bool) -> None:
+        super()._set(handle, made_here)
+        self._place = -1
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return super().__getstate__(), self._outside
+        return super().__getstate__(), self._slots
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        base, self._outside = state
+        base, self._slots = state
         super().__setstate__(base)
 
-    def _count_outside(self, change: int) -> None:
-        condition, count = self._outside
-        with condition:
-            count.value += change
-            if count.value == 0:
-                condition.notify_all()
+    def _begin_outside(self) -> None:
+        if self._slots is not None:
+            self._place = _Outside(self._slots).begin()
+
+    def _end_outside(self) -> None:
+        if self._slots is not None:
+            _Outside(self._slots).end(self._place)
 
     def task_done(self) -> None:
         """Says that an object which was got has been dealt with."""
@@ -417,10 +465,10 @@ class JoinableQueue(Queue):
 
     def join(self) -> None:
         """Waits until task_done() was called for all that was put."""
-        condition, count = self._outside
+        outside = None if self._slots is None else _Outside(self._slots)
         while True:
-            with condition:
-                condition.wait_for(lambda: count.value == 0)
+            if outside is not None:
+                outside.wait(None)
             self._open().join(FOREVER_NS)
-            if count.value == 0:
+            if outside is None or outside.wait(0):
                 return
