@@ -128,3 +128,16 @@ def put_and_wait(queue, count, ready):
         queue.put(number)
     ready.set()
     time.sleep(1000)
+
+
+class Action:
+    """A barrier's action that says when it runs, and waits to be let go on."""
+
+    def __init__(self, entered, go_on, runs):
+        self.entered, self.go_on, self.runs = entered, go_on, runs
+
+    def __call__(self):
+        with self.runs.get_lock():
+            self.runs.value += 1
+        self.entered.set()
+        self.go_on.wait()

@@ -108,6 +108,42 @@ def test_a_party_of_a_barrier_is_killed():
     assert not barrier.broken
 
 
+def test_a_party_is_killed_while_the_action_of_a_barrier_runs():
+    """Whoever runs it, and whether or not that one waits for it yet. The next round has all its parties again."""
+    entered, go_on, runs = libtine.Event(), libtine.Event(), libtine.Value("i", 0)
+    barrier = libtine.Barrier(3, family.Action(entered, go_on, runs))
+    for round_number in range(6):
+        entered.clear()
+        go_on.clear()
+        outcome = []
+
+        def meet(outcome=outcome):
+            try:
+                outcome.append(barrier.wait(HANG_SECONDS))
+            except threading.BrokenBarrierError:
+                outcome.append("broken")
+
+        process = started(family.meet, barrier, libtine.Event())
+        threads = [threading.Thread(target=meet) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        assert entered.wait(HANG_SECONDS)
+        kill(process)
+        go_on.set()
+        for thread in threads:
+            thread.join(HANG_SECONDS)
+        assert outcome == ["broken"] * 2 and barrier.broken
+        assert runs.value == 2 * round_number + 1
+        barrier.reset()
+        outcome.clear()
+        threads = [threading.Thread(target=meet) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(HANG_SECONDS)
+        assert sorted(outcome) == [0, 1, 2] and runs.value == 2 * round_number + 2
+
+
 @pytest.mark.parametrize("maxsize", [0, 2])
 def test_users_of_a_queue_are_killed(maxsize):
     queue = libtine.Queue(maxsize)

@@ -301,6 +301,78 @@ def test_barrier_whose_action_fails():
     assert barrier.broken
 
 
+def meet(barrier, outcome, timeout=HANG_SECONDS):
+    try:
+        outcome.append(barrier.wait(timeout))
+    except Exception as error:
+        outcome.append(type(error).__name__)
+
+
+def started(count, target, *args):
+    threads = [threading.Thread(target=target, args=args, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def joined(threads):
+    for thread in threads:
+        thread.join(HANG_SECONDS)
+    return not any(thread.is_alive() for thread in threads)
+
+
+def test_barrier_whose_action_fails_for_several_parties():
+    """As of threading's, the action runs once, and its exception is that of the party that ran it."""
+    for kind in (threading.Barrier, synchronize.Barrier):
+        runs, outcome = [], []
+        barrier = kind(3, lambda runs=runs: runs.append(1) or 1 // (len(runs) - 1))
+        assert joined(started(3, meet, barrier, outcome))
+        assert len(runs) == 1 and barrier.broken
+        assert sorted(outcome) == ["BrokenBarrierError", "BrokenBarrierError", "ZeroDivisionError"]
+        barrier.reset()
+        outcome.clear()
+        assert joined(started(3, meet, barrier, outcome))
+        assert sorted(outcome) == [0, 1, 2] and len(runs) == 2
+
+
+def test_barrier_whose_action_takes_too_long():
+    """A timeout holds while another party runs the action, too."""
+    entered, go_on, outcome = threading.Event(), threading.Event(), []
+    barrier = synchronize.Barrier(3, lambda: entered.set() or go_on.wait(HANG_SECONDS))
+    impatient = started(2, meet, barrier, outcome, 0.2)
+    patient = started(1, meet, barrier, outcome)
+    while len(outcome) < 1:
+        time.sleep(0.001)
+    go_on.set()
+    assert joined([*impatient, *patient]) and barrier.broken
+    assert outcome == ["BrokenBarrierError"] * 3
+    barrier.reset()
+    outcome.clear()
+    assert joined(started(3, meet, barrier, outcome)) and sorted(outcome) == [0, 1, 2]
+
+
+def test_barrier_with_more_threads_than_parties():
+    """Each round has its own action, and nobody goes on before it has run."""
+    runs, passed = [], []
+
+    def meet_again():
+        while True:
+            try:
+                barrier.wait()
+            except threading.BrokenBarrierError:
+                return
+            passed.append(len(runs))
+
+    barrier = synchronize.Barrier(3, lambda: runs.append(len(passed)))
+    threads = started(7, meet_again)
+    while len(runs) < 100:
+        time.sleep(0.001)
+    barrier.abort()
+    assert joined(threads)
+    assert len(passed) in (3 * len(runs), 3 * len(runs) - 3)
+    assert all(before <= 3 * round_number for round_number, before in enumerate(runs))
+
+
 def test_signals_end_waits():
     def handle(_number, _frame):
         raise InterruptedError

@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from . import _native, _shared
+from ._slots import Slots
+from ._timeout import finite
 from .errors import OwnerDied
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
@@ -225,6 +227,14 @@ class Event(_native.Event):
         return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
 
 
+def _left(end: float | None) -> float | None:
+    return None if end is None else end - time.monotonic()
+
+
+# How long who came too early for a round waits before it looks again at all places.
+EARLY_SECONDS = 0.01
+
+
 class Barrier:
     """As threading.Barrier, for up to 128 parties. One that dies while it waits breaks it."""
 
@@ -239,7 +249,7 @@ class Barrier:
         if not 1 <= operator.index(parties) <= _native.BARRIER_PARTIES:
             raise ValueError(f"parties must be from 1 to {_native.BARRIER_PARTIES}, not {parties}")
         barrier = _shared.allocate(_native.BARRIER_BYTES)
-        turn = None if action is None else (Lock(), _shared.allocate(8))
+        turn = None if action is None else (Lock(), Slots.create(parties))
         self._set(parties, action, timeout, barrier, turn, True)
 
     def _set(
@@ -248,7 +258,7 @@ class Barrier:
         action: Callable[[], object] | None,
         timeout: float | None,
         barrier: _shared.Block,
-        turn: tuple[Lock, _shared.Block] | None,
+        turn: tuple[Lock, Slots] | None,
         init: bool,
     ) -> None:
         self._parties, self._action, self._timeout = parties, action, timeout
@@ -267,35 +277,82 @@ class Barrier:
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits until all parties have come. Each gets another number from 0 to parties - 1."""
-        number = self._barrier.wait(self._timeout if timeout is None else timeout)
-        return number if self._turn is None else self._act(*self._turn)
-
-    def _act(self, lock: Lock, block: _shared.Block) -> int:
-        """The first of a round to come here runs the action, and the others wait for the lock meanwhile."""
-        still_to_come = block.view().cast("Q")
+        timeout = finite(self._timeout if timeout is None else timeout)
+        if self._turn is None:
+            return self._barrier.wait(timeout)
+        lock, places = self._turn
+        end = None if timeout is None else time.monotonic() + timeout
+        place = self._sit_down(places, end)
         try:
-            with lock:
-                if still_to_come[0] == 0:
-                    assert self._action is not None
-                    self._action()
-                    still_to_come[0] = self._parties
-                still_to_come[0] -= 1
-                if self.broken:
-                    raise threading.BrokenBarrierError
-                return still_to_come[0]
-        except OwnerDied:
+            number = self._barrier.wait(_left(end))
+            self._act(lock, places, place, end)
+            return number
+        finally:
+            places.release(place)
+
+    def _sit_down(self, places: Slots, end: float | None) -> int:
+        """Takes a place, of which there are as many as parties: who comes too early for the next round waits."""
+        first = -1
+        while True:
+            for index in range(places.count):
+                if places.take(index, EARLY_SECONDS if index == first else 0):
+                    if places.holder_died(index):
+                        self.abort()  # a party of the round that is on, or one that had not left yet
+                    places.marks[index] = 0
+                    return index
+            first = (first + 1) % places.count
+            if (left := _left(end)) is not None and left <= 0:
+                self.abort()
+            if self.broken:
+                raise threading.BrokenBarrierError
+
+    def _act(self, lock: Lock, places: Slots, place: int, end: float | None) -> None:
+        """The first of a round to come here runs the action, and the others wait for the lock meanwhile."""
+        try:
+            if not lock.acquire(True, _left(end)):
+                if places.marks[place]:
+                    return
+                raise threading.BrokenBarrierError
+        except BaseException as error:
             self.abort()
-            raise threading.BrokenBarrierError from None
+            if isinstance(error, OwnerDied):
+                raise threading.BrokenBarrierError from None
+            raise
+        try:
+            if places.marks[place]:
+                return
+            if self.broken:
+                raise threading.BrokenBarrierError
+            assert self._action is not None
+            self._action()
+            self._check_parties(places, place)
+            for index in range(places.count):
+                places.marks[index] = 1  # all of them are this round's
         except BaseException:
             self.abort()
             raise
+        finally:
+            lock.release()
+
+    def _check_parties(self, places: Slots, own: int) -> None:
+        """Whether one has died, or lost its patience, since they met."""
+        died = False
+        for index in range(places.count):
+            if index != own and places.take(index):
+                died |= places.holder_died(index)
+                places.release(index)
+        if died or self.broken:
+            raise threading.BrokenBarrierError
 
     def reset(self) -> None:
         """Makes it as new; who waits gets BrokenBarrierError."""
         if self._turn is not None:
-            lock, block = self._turn
+            lock, places = self._turn
             with lock.repair():
-                block.view().cast("Q")[0] = 0
+                for index in range(places.count):
+                    if places.take(index):
+                        places.holder_died(index)
+                        places.release(index)
         self._barrier.reset()
 
     def abort(self) -> None:
