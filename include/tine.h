@@ -942,8 +942,10 @@ typedef struct tine_submit_options {
      *
      * on_begin and on_settled run on a thread of tine's, whatever the host does. Only one callback runs at a time.
      * tine_pool_destroy calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and
-     * for what a task submits, both run on a thread of the caller's: one that is in tine_pool_poll, that waits in
-     * any call on the pool, that shuts the pool down or that destroys it.
+     * for what a task submits, both run on a thread of the caller's: one that is in tine_pool_poll, that waits or
+     * looks for results in any call on the pool, that waits for a queue, a channel or a process, that shuts the
+     * pool down or that destroys it. Such a call runs the callbacks that were due when it began and returns when its
+     * timeout is over, however many more those make.
      *
      * A callback may submit and cancel. It may also wait, and no other callback begins on its thread meanwhile. It
      * must not destroy the pool. A child that it forks must not return from it.
