@@ -232,7 +232,7 @@ impl Pool {
             if want.has_come(&mut state) {
                 break;
             }
-            let sleeper = seat.get_or_insert_with(|| state.desk.sit(&[], false, 1)).clone();
+            let sleeper = seat.get_or_insert_with(|| state.desk.sit(&[], false, 1, true)).clone();
             state.desk.wish(&sleeper, want.key());
             if state.desk.is_led() {
                 state.desk.begin_to_follow(&sleeper);

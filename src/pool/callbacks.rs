@@ -123,6 +123,10 @@ impl News {
         self.items.iter().position(|item| !is_told_of(item.task()))
     }
 
+    fn has_next(&self) -> bool {
+        self.next().is_some()
+    }
+
     fn take(&mut self) -> Option<Item> {
         self.next().and_then(|next| self.items.remove(next))
     }
@@ -138,7 +142,7 @@ pub(super) fn tell<'a>(pool: &'a Inner, state: Held<'a>, until: Deadline) -> Hel
 
 /// Tells all news, of a pool that takes no more tasks: there is an end to them.
 pub(super) fn tell_all<'a>(pool: &'a Inner, mut state: Held<'a>) -> Held<'a> {
-    while state.news.next().is_some() && !state.is_telling() {
+    while state.news.has_next() && !state.is_telling() {
         state = tell_some(pool, state, Deadline::NEVER);
     }
     state
@@ -156,6 +160,8 @@ pub(super) fn tell_some<'a>(pool: &'a Inner, mut state: Held<'a>, until: Deadlin
     {
         left -= 1;
         state.news.telling.push(Teller { thread: me, task: item.task() });
+        // What comes next may be what this callback waits for: whoever sleeps and may tell is woken for it when the lock is free.
+        state.news.is_fresh = state.news.has_next();
         state.leave();
         let told = match item {
             Item::Begun(callback, id, pid) => {
@@ -187,7 +193,7 @@ pub(super) fn tell_some<'a>(pool: &'a Inner, mut state: Held<'a>, until: Deadlin
         };
         state.news.telling.retain(|teller| teller.thread != me);
         if let Err(panic) = told {
-            state.news.is_fresh |= state.has_news();
+            state.news.is_fresh |= state.news.has_next();
             drop(state);
             resume_unwind(panic);
         }
@@ -196,7 +202,7 @@ pub(super) fn tell_some<'a>(pool: &'a Inner, mut state: Held<'a>, until: Deadlin
         }
     }
     // Somebody else is to tell what is left, who may have passed it over because of what was told here.
-    state.news.is_fresh |= state.has_news();
+    state.news.is_fresh |= state.news.has_next();
     // Who waits until everything is over waits for callbacks, too.
     state.wake_waiters();
     state.update_event_fd();
@@ -221,7 +227,7 @@ impl PoolState {
 
     /// Whether there is something that a thread of the host's could tell now.
     pub(super) fn has_news_for_host(&self) -> bool {
-        self.has_news() && self.news.caller.is_none()
+        self.news.caller.is_none() && self.news.has_next()
     }
 
     /// Whether all callbacks have returned.

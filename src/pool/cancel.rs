@@ -49,6 +49,7 @@ impl Pool {
         let mut state = inner.lock();
         state.pump(false);
         let count = state.cancel_queued();
+        state.tell_what_is_due(now_ns());
         state.leave();
         Ok(count)
     }

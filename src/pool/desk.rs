@@ -8,7 +8,8 @@
 //!   word of a sleeper   set by                                    meaning
 //!   ASLEEP              itself, under the lock, before it sleeps  what it wishes for was not there when it looked
 //!   TOLD                whoever fulfils a wish of it              it is to look
-//!   OFFERED             whoever leaves while nobody leads         it is to lead, if still nobody does
+//!   OFFERED             whoever leaves while nobody leads; who    it is to lead, if still nobody does, and to tell
+//!                       leaves something to tell                  what there is
 //!
 //!   the lead   NOBODY ---- a sleeper is chosen ----> OFFERED to it ---- it is up and leads, or another does ----> LED
 //!      ^          |                                     |                                                         |
@@ -18,7 +19,8 @@
 //!
 //! What always holds when the lock is free: where somebody follows, somebody leads, or is up and about to look. Whoever leaves,
 //! or is about to run user code, while nobody leads offers the lead: so a lead cannot be lost with a thread, nor kept by one
-//! that does something else. The one that came last gets it: it will have to wait for the longest.
+//! that does something else. The one that came last gets it: it will have to wait for the longest. A thread in a callback gets it only where
+//! there is no other: it could not tell what it finds.
 
 use crate::heap::bell::Bell;
 use crate::sys::prim::{AtomicU32, Ordering, futex_wake};
@@ -74,6 +76,8 @@ pub(crate) struct Sleeper {
     serial: u64,
     /// How much room it needs.
     amount: usize,
+    /// Its thread may call callbacks: it is in none of this pool's.
+    may_tell: bool,
     /// How many of its wishes have to come true.
     missing: AtomicU32,
     /// It sleeps on the bell.
@@ -99,7 +103,8 @@ impl Sleeper {
 enum Lead {
     Nobody,
     Offered(u64),
-    Led(u64),
+    /// By whom, and whether that one may call callbacks.
+    Led(u64, bool),
 }
 
 #[derive(Debug)]
@@ -131,12 +136,13 @@ impl Desk {
     }
 
     /// A thread begins to wait: until all of these wishes have come true, or one of them.
-    pub(crate) fn sit(&mut self, keys: &[Key], all: bool, amount: usize) -> Arc<Sleeper> {
+    pub(crate) fn sit(&mut self, keys: &[Key], all: bool, amount: usize, may_tell: bool) -> Arc<Sleeper> {
         self.serial += 1;
         let sleeper = Arc::new(Sleeper {
             word: AtomicU32::new(TOLD),
             serial: self.serial,
             amount,
+            may_tell,
             missing: AtomicU32::new(1),
             leads: AtomicU32::new(0),
         });
@@ -188,14 +194,14 @@ impl Desk {
 
     /// Whether a thread sleeps on the bell.
     pub(crate) fn is_led(&self) -> bool {
-        matches!(self.lead, Lead::Led(_))
+        matches!(self.lead, Lead::Led(..))
     }
 
     /// This thread is about to sleep on the bell.
     pub(crate) fn begin_to_lead(&mut self, sleeper: &Sleeper) {
         sleeper.word.store(ASLEEP, Ordering::Relaxed);
         sleeper.leads.store(1, Ordering::Relaxed);
-        self.lead = Lead::Led(sleeper.serial);
+        self.lead = Lead::Led(sleeper.serial, sleeper.may_tell);
     }
 
     /// This thread is about to sleep on its own word.
@@ -208,7 +214,7 @@ impl Desk {
     pub(crate) fn is_up(&mut self, sleeper: &Sleeper) {
         sleeper.leads.store(0, Ordering::Relaxed);
         self.followers.remove(&sleeper.serial);
-        if matches!(self.lead, Lead::Led(serial) | Lead::Offered(serial) if serial == sleeper.serial) {
+        if matches!(self.lead, Lead::Led(serial, _) | Lead::Offered(serial) if serial == sleeper.serial) {
             self.lead = Lead::Nobody;
         }
     }
@@ -217,10 +223,31 @@ impl Desk {
     #[inline]
     pub(crate) fn pass_the_lead(&mut self) {
         if self.lead == Lead::Nobody
-            && let Some((serial, sleeper)) = self.followers.pop_last()
+            && let Some(serial) = self.last_teller().or_else(|| self.followers.keys().last().copied())
         {
-            sleeper.word.store(OFFERED, Ordering::Relaxed);
             self.lead = Lead::Offered(serial);
+            self.wake_follower(serial);
+        }
+    }
+
+    /// There is something to tell. Whether the leader is to be rung for it; where that one may not tell, a follower that may is woken.
+    pub(crate) fn call_teller(&mut self) -> bool {
+        if matches!(self.lead, Lead::Led(_, true)) {
+            return true;
+        }
+        if let Some(serial) = self.last_teller() {
+            self.wake_follower(serial);
+        }
+        false
+    }
+
+    fn last_teller(&self) -> Option<u64> {
+        self.followers.values().rev().find(|sleeper| sleeper.may_tell).map(|sleeper| sleeper.serial)
+    }
+
+    fn wake_follower(&mut self, serial: u64) {
+        if let Some(sleeper) = self.followers.remove(&serial) {
+            sleeper.word.store(OFFERED, Ordering::Relaxed);
             self.woken.push(sleeper);
         }
     }
@@ -246,11 +273,14 @@ impl Desk {
         serial.is_some_and(|serial| self.tell(key, serial))
     }
 
-    /// The same for the first that needs no more room than that.
-    pub(crate) fn tell_within(&mut self, key: Key, room: usize) -> bool {
+    /// The same for the first that needs no more room than that; how much it needs.
+    pub(crate) fn tell_within(&mut self, key: Key, room: usize) -> Option<usize> {
         let mut wishes = self.wishes.range((key, 0)..=(key, u64::MAX));
-        let serial = wishes.find(|(_, sleeper)| sleeper.amount <= room).map(|(_, sleeper)| sleeper.serial);
-        serial.is_some_and(|serial| self.tell(key, serial))
+        let (serial, amount) = wishes
+            .find(|(_, sleeper)| sleeper.amount <= room)
+            .map(|(_, sleeper)| (sleeper.serial, sleeper.amount))?;
+        self.tell(key, serial);
+        Some(amount)
     }
 
     fn tell(&mut self, key: Key, serial: u64) -> bool {

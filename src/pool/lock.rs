@@ -75,20 +75,21 @@ impl Drop for Held<'_> {
 /// Gives the lock back, and wakes whom there is to wake.
 #[cold]
 fn wake(pool: &Inner, mut state: MutexGuard<'_, PoolState>) {
+    let fresh = std::mem::take(&mut state.news.is_fresh);
+    // Without a thread for it, one of those that wait tells.
+    let leader = fresh && !pool.has_caller() && state.waiters.desk.call_teller();
     let woken = state.waiters.desk.take_woken();
     let standby = state.waiters.standby.take_call();
-    let fresh = std::mem::take(&mut state.news.is_fresh);
     drop(state);
     let bell = pool.heap.bell();
     woken.iter().for_each(|sleeper| sleeper.wake(bell));
     if standby {
         bell.ring_standby();
     }
-    if fresh {
-        // Without a thread for it, the one that leads tells.
-        match pool.has_caller() {
-            true => pool.wake_caller(),
-            false => bell.ring_leader(),
-        }
+    if leader {
+        bell.ring_leader();
+    }
+    if fresh && pool.has_caller() {
+        pool.wake_caller();
     }
 }

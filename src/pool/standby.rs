@@ -402,10 +402,9 @@ impl Threads {
 
     /// In a forked child, which has none of its parent's threads: what they held of a pool.
     pub(super) fn forget_in_child(&self, pool: &Arc<Inner>) {
-        if let Ok(mut inside) = self.inside.try_lock()
-            && inside.telling.as_ref().is_some_and(|telling| Arc::ptr_eq(telling, pool))
-        {
-            inside.telling = None;
+        if let Ok(mut inside) = self.inside.try_lock() {
+            inside.telling.take_if(|telling| Arc::ptr_eq(telling, pool));
+            inside.driving.retain(|driven| !Arc::ptr_eq(driven, pool));
         }
     }
 }

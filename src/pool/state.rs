@@ -587,10 +587,14 @@ impl PoolState {
             if self.life.is_closed() || self.life.broken().is_some() {
                 self.waiters.desk.tell_all(Key::Room);
             } else if self.has_room(length) {
+                self.waiters.overtaken = 0;
                 self.waiters.desk.tell_first(Key::Room);
-            } else if let Some(less) = self.room_left() {
-                // It is not in the way of those that need less.
-                self.waiters.desk.tell_within(Key::Room, less);
+            } else if let Some(left) = self.room_left() {
+                // It is not in the way of those that need less, until they would keep it from ever having enough.
+                let may_have = self.submissions.window().most_bytes().saturating_sub(self.waiters.overtaken);
+                if let Some(amount) = self.waiters.desk.tell_within(Key::Room, left.min(may_have)) {
+                    self.waiters.overtaken = self.waiters.overtaken.saturating_add(amount.max(1));
+                }
             }
         }
     }

@@ -277,6 +277,8 @@ impl Drop for Stream {
         }
         state.close_stream(self.number);
         state.wake_waiters();
+        state.tell_what_is_due(now);
+        state.leave();
     }
 }
 

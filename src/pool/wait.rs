@@ -132,7 +132,8 @@ impl<'w> Seat<'w> {
         let want = self.want;
         let (sleeper, keys) = self.taken.get_or_insert_with(|| {
             let keys = want.keys(state);
-            (state.waiters.desk.sit(&keys, matches!(want, Want::Every(..)), want.amount()), keys)
+            let (all, may_tell) = (matches!(want, Want::Every(..)), !state.is_in_callback());
+            (state.waiters.desk.sit(&keys, all, want.amount(), may_tell), keys)
         });
         if !want.is_of_tasks() {
             for key in keys.iter() {

@@ -15,13 +15,21 @@ pub(super) struct Waiters {
     pub(super) desk: Desk,
     pub(super) leader: Leader,
     pub(super) standby: StandbyAccount,
+    /// How much room others have had that came after one that waits for more; no more than the whole window until that one has it.
+    pub(super) overtaken: usize,
     /// Where the pool's descriptor has been asked for: every event must make it readable.
     pub(super) event_fd: Option<EventFd>,
 }
 
 impl Waiters {
     pub(super) fn new() -> Waiters {
-        Waiters { desk: Desk::new(), leader: Leader::new(), standby: StandbyAccount::new(), event_fd: None }
+        Waiters {
+            desk: Desk::new(),
+            leader: Leader::new(),
+            standby: StandbyAccount::new(),
+            overtaken: 0,
+            event_fd: None,
+        }
     }
 
     /// Whether the pool's descriptor has been asked for.

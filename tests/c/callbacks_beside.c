@@ -1,5 +1,6 @@
-/* Callbacks and those beside them: calls that return though callbacks make ever more of them, other pools' callbacks, what is told of one
- * task at a time, and a pool that ends while a callback of it runs in a call that has nothing to do with it. */
+/* Threads of a host beside each other: calls that return though callbacks make ever more of them, other pools' callbacks, what is told of
+ * one task at a time, a pool that ends while a callback of it runs in a call that has nothing to do with it, threads that wait inside a
+ * callback, and room in the window for those that need more and those that need less. */
 #include "family.h"
 #include "pools.h"
 #include <pthread.h>
@@ -267,6 +268,198 @@ static void a_try_beside_the_pool_calls_nobody(void)
     tine_pool_destroy(pool);
 }
 
+/* ---- Threads that wait inside a callback ---- */
+
+/* Words in the pool's heap, by which tasks are told to end. */
+enum { OPENS_LATER, WORDS };
+
+struct nested {
+    tine_pool *pool;
+    tine_id later, other;
+    int *words;
+    int is_inside;
+};
+
+static int wait_for_word(tine_task *task)
+{
+    int *word = *(int *const *)tine_input(task, NULL);
+    while (!__atomic_load_n(word, __ATOMIC_SEQ_CST) && !tine_cancelled(task)) {
+        nap_ns(MS / 10);
+    }
+    return 0;
+}
+
+static int nap_ms(tine_task *task)
+{
+    nap_ns(*(const int *)tine_input(task, NULL) * MS);
+    return 0;
+}
+
+static void wait_inside(const tine_result *result, void *user)
+{
+    struct nested *nested = (struct nested *)user;
+    tine_result later = TINE_RESULT_INIT;
+    (void)result;
+    __atomic_store_n(&nested->is_inside, 1, __ATOMIC_SEQ_CST);
+    CHECK_RC(tine_wait(nested->pool, nested->later, HANG_NS, &later), 0);
+    tine_result_release(nested->pool, &later);
+    __atomic_store_n(&nested->is_inside, 2, __ATOMIC_SEQ_CST);
+}
+
+static void open_later(const tine_result *result, void *user)
+{
+    (void)result;
+    __atomic_store_n(&((struct nested *)user)->words[OPENS_LATER], 1, __ATOMIC_SEQ_CST);
+}
+
+static void *poll_until_inside(void *argument)
+{
+    struct nested *nested = (struct nested *)argument;
+    WAIT_UNTIL(tine_pool_poll(nested->pool) >= 0 && __atomic_load_n(&nested->is_inside, __ATOMIC_SEQ_CST) == 2);
+    return NULL;
+}
+
+/* A thread that waits inside a callback leads, and cannot tell what it finds: one that follows does, though it waits for something else. */
+static void who_follows_tells(void)
+{
+    struct nested nested = {NULL, 0, 0, NULL, 0};
+    pthread_t thread;
+    tine_result result = TINE_RESULT_INIT;
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    int short_ms = 10, long_ms = 300;
+    create(TINE_NO_THREAD, 4, &nested.pool);
+    nested.words = (int *)tine_calloc(nested.pool, WORDS, sizeof(int));
+    CHECK(nested.words);
+    int *word = &nested.words[OPENS_LATER];
+    CHECK_RC(tine_submit(nested.pool, wait_for_word, &word, sizeof word, NULL, &nested.later), 0);
+    CHECK_RC(tine_submit(nested.pool, wait_for_word, &word, sizeof word, NULL, &nested.other), 0);
+    options.user = &nested;
+    options.on_settled = wait_inside;
+    CHECK_RC(tine_submit(nested.pool, nap_ms, &short_ms, sizeof short_ms, &options, NULL), 0);
+    options.on_settled = open_later;
+    CHECK_RC(tine_submit(nested.pool, nap_ms, &long_ms, sizeof long_ms, &options, NULL), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, poll_until_inside, &nested), 0);
+    WAIT_UNTIL(__atomic_load_n(&nested.is_inside, __ATOMIC_SEQ_CST));
+    /* So that it most likely sleeps by now, and leads. */
+    nap_ns(50 * MS);
+    CHECK_RC(tine_wait(nested.pool, nested.other, HANG_NS, &result), 0);
+    tine_result_release(nested.pool, &result);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    tine_free(nested.pool, nested.words);
+    tine_pool_destroy(nested.pool);
+}
+
+/* ---- Room in the window for more and for less ---- */
+
+enum { SMALL = 3000, WINDOW = 10000, THREADS = 4 };
+
+struct filled {
+    tine_pool *pool;
+    int is_over;
+};
+
+static void submit_bytes(tine_pool *pool, size_t length)
+{
+    static const char bytes[WINDOW];
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    options.timeout_ns = HANG_NS;
+    CHECK_RC(tine_submit(pool, nothing, bytes, length, &options, NULL), 0);
+}
+
+static void *fill(void *argument)
+{
+    struct filled *filled = (struct filled *)argument;
+    while (!__atomic_load_n(&filled->is_over, __ATOMIC_SEQ_CST)) {
+        submit_bytes(filled->pool, SMALL);
+    }
+    return NULL;
+}
+
+static void *take_on(void *argument)
+{
+    struct filled *filled = (struct filled *)argument;
+    tine_result result = TINE_RESULT_INIT;
+    while (__atomic_load_n(&filled->is_over, __ATOMIC_SEQ_CST) < 2) {
+        int rc = tine_next(filled->pool, 10 * MS, &result);
+        CHECK(rc == 0 || rc == -ETIMEDOUT || rc == TINE_EEMPTY);
+        if (rc == 0) {
+            tine_result_release(filled->pool, &result);
+            nap_ns(MS);
+        }
+    }
+    return NULL;
+}
+
+/* Who needs the whole window has it at some time, though many others need less of it all the time. */
+static void who_needs_more_has_it_too(void)
+{
+    struct filled filled = {NULL, 0};
+    pthread_t threads[THREADS], taker;
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.workers = 2;
+    options.window_bytes = WINDOW;
+    CHECK_RC(tine_pool_create(&options, &filled.pool), 0);
+    CHECK_EQ(pthread_create(&taker, NULL, take_on, &filled), 0);
+    for (int i = 0; i < THREADS; i++) {
+        CHECK_EQ(pthread_create(&threads[i], NULL, fill, &filled), 0);
+    }
+    nap_ns(20 * MS);
+    submit_bytes(filled.pool, WINDOW);
+    __atomic_store_n(&filled.is_over, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < THREADS; i++) {
+        CHECK_EQ(pthread_join(threads[i], NULL), 0);
+    }
+    __atomic_store_n(&filled.is_over, 2, __ATOMIC_SEQ_CST);
+    CHECK_EQ(pthread_join(taker, NULL), 0);
+    tine_pool_destroy(filled.pool);
+}
+
+struct room {
+    tine_pool *pool;
+    size_t length;
+    int has_it;
+};
+
+static void *have_room(void *argument)
+{
+    struct room *room = (struct room *)argument;
+    submit_bytes(room->pool, room->length);
+    __atomic_store_n(&room->has_it, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+/* And who needs less does not sleep behind one for whom there is too little. */
+static void who_needs_less_goes_first(void)
+{
+    struct room more = {NULL, WINDOW, 0}, less = {NULL, 10, 0};
+    pthread_t threads[2];
+    tine_result result = TINE_RESULT_INIT;
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    options.workers = 1;
+    options.window_bytes = WINDOW;
+    CHECK_RC(tine_pool_create(&options, &less.pool), 0);
+    more.pool = less.pool;
+    for (int i = 0; i < 2; i++) {
+        submit_bytes(less.pool, WINDOW / 2);
+    }
+    CHECK_RC(tine_wait_all(less.pool, NULL, 0, HANG_NS), 0);
+    CHECK_EQ(pthread_create(&threads[0], NULL, have_room, &more), 0);
+    nap_ns(50 * MS);
+    CHECK_EQ(pthread_create(&threads[1], NULL, have_room, &less), 0);
+    nap_ns(50 * MS);
+    CHECK_RC(tine_next(less.pool, 0, &result), 0);
+    tine_result_release(less.pool, &result);
+    WAIT_UNTIL(__atomic_load_n(&less.has_it, __ATOMIC_SEQ_CST));
+    CHECK_EQ(__atomic_load_n(&more.has_it, __ATOMIC_SEQ_CST), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_RC(tine_next(less.pool, HANG_NS, &result), 0);
+        tine_result_release(less.pool, &result);
+    }
+    CHECK_EQ(pthread_join(threads[1], NULL), 0);
+    CHECK_EQ(pthread_join(threads[0], NULL), 0);
+    tine_pool_destroy(less.pool);
+}
+
 int main(int argc, char **argv)
 {
     CHECK_RC(tine_init(argc, argv), 0);
@@ -276,5 +469,8 @@ int main(int argc, char **argv)
     of_one_task_one_after_the_other(1);
     a_pool_ends_after_its_callbacks();
     a_try_beside_the_pool_calls_nobody();
+    who_follows_tells();
+    who_needs_more_has_it_too();
+    who_needs_less_goes_first();
     return 0;
 }

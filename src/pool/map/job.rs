@@ -14,6 +14,7 @@ use crate::pool::state::PoolState;
 use crate::pool::wait::{Want, wait};
 use crate::pool::{Inner, Pool};
 use crate::sys::clock::Timeout;
+use crate::sys::clock::now_ns;
 use crate::task::call::CallKind;
 use crate::task::function::Callee;
 use std::collections::{HashMap, VecDeque};
@@ -332,6 +333,8 @@ impl<'p, 'a> Job<'p, 'a> {
                 state.split(*index);
             }
         }
+        state.tell_what_is_due(now_ns());
+        state.leave();
         drop(state);
         while !self.sent.is_empty() {
             // A further signal changes nothing: the chunks' memory must not go before them.
