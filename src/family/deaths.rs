@@ -20,11 +20,13 @@ use std::os::fd::AsRawFd;
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) keeper: Keeper,
-    looks: u32,
+    /// When it is looked for next, and until when.
+    next: Deadline,
+    until: Deadline,
 }
 
-/// So often what a supervisor has left is looked for, [`super::UNWATCHED_NS`] apart.
-const MOST_LOOKS: u32 = 200;
+/// For so long it is looked for what a supervisor has left.
+const LEFT_NS: u64 = 5_000_000_000;
 
 /// How long a worker may take to leave in good order when it is replaced.
 const LEAVING_NS: u64 = 1_000_000_000;
@@ -201,7 +203,7 @@ impl Family {
         let known = (link.up, link.gone);
         let keeper = link.abandon();
         match reserve::grow(&mut self.left, 1) {
-            Ok(()) => self.left.push(Left { keeper, looks: 0 }),
+            Ok(()) => self.left.push(Left { keeper, next: Deadline(0), until: Deadline::after(LEFT_NS) }),
             Err(_) => keeper.leave(),
         }
         self.end_what_is_left();
@@ -212,12 +214,16 @@ impl Family {
     pub(super) fn end_what_is_left(&mut self) {
         let mut at = 0;
         while let Some(left) = self.left.get_mut(at) {
-            left.looks += 1;
-            match (left.keeper.kill_left(), left.looks < MOST_LOOKS) {
-                (true, _) => drop(self.left.swap_remove(at)),
-                (false, true) => at += 1,
+            if !left.next.passed() {
+                at += 1;
+                continue;
+            }
+            left.next = Deadline::after(super::UNWATCHED_NS);
+            match (left.keeper.kill_left(), left.until.passed()) {
+                (None, _) => drop(self.left.swap_remove(at)),
+                (Some(_), false) => at += 1,
                 // Something in there cannot be killed.
-                (false, false) => self.left.swap_remove(at).keeper.leave(),
+                (Some(_), true) => self.left.swap_remove(at).keeper.leave(),
             }
         }
     }

@@ -35,14 +35,18 @@ pub(crate) struct Link {
     pub(super) gone: Option<Ended>,
     /// What the host had of private memory when the supervisor was forked from it; `None` where it was not, or nobody could say.
     pub(super) host_bytes: Option<u64>,
+    /// It is a detached process's, so that the host's copy has made another one as the keeper.
+    was_copied: bool,
     /// Ends with the family; see `sys::spawn`.
     keeper: Keeper,
 }
 
+/// How long a copy of a small host may take at least.
+const FIRST_NS: u64 = 20_000_000;
+
 /// In a host with threads, how long a copy of it may take to be forked from. It may stand still in there: see `sys::spawn`. To copy the tables of a
 /// host's pages takes the copy about as long as it took the host, so that of a large one may take that long several times.
 fn patience_ns(attempt: u32, copied_within_ns: u64) -> u64 {
-    const FIRST_NS: u64 = 20_000_000;
     const COPIES: u64 = 8;
     FIRST_NS.max(copied_within_ns.saturating_mul(COPIES)).saturating_mul(1 << attempt.min(20))
 }
@@ -78,7 +82,17 @@ impl Link {
         let mut connection = Connection::new(ours);
         connection.try_send(configure).inspect_err(|_| keeper.kill())?;
         let (pidfd, gone) = (None, None);
-        Ok(Link { connection, pidfd, up: false, deadline, writable_watched: false, gone, host_bytes, keeper })
+        Ok(Link {
+            connection,
+            pidfd,
+            up: false,
+            deadline,
+            writable_watched: false,
+            gone,
+            host_bytes,
+            was_copied: is_detached(settings),
+            keeper,
+        })
     }
 
     /// One that is up, and the other end of its socket. There is no process.
@@ -95,6 +109,7 @@ impl Link {
             writable_watched: false,
             gone: None,
             host_bytes: None,
+            was_copied: false,
             keeper,
         };
         (link, Connection::new(theirs))
@@ -109,7 +124,7 @@ impl Link {
                     self.pidfd = message.fds.into_iter().next().map(Guarded::new);
                 }
                 if self.pidfd.is_some() {
-                    self.keeper.let_go();
+                    self.keeper.let_go(self.was_copied);
                 }
                 Ok(())
             }
@@ -128,7 +143,7 @@ impl Link {
             .try_into()
             .map_err(|_| Error::errno(libc::EPROTO, "the supervisor's descriptors are missing"))?;
         self.pidfd = Some(Guarded::new(pidfd));
-        self.keeper.let_go();
+        self.keeper.let_go(self.was_copied);
         self.up = true;
         Tables::decode(&mut Reader(&wire::from_memfd(&tables)?))
     }
@@ -238,13 +253,18 @@ impl Link {
 
     /// Waits for the supervisor's end, which has been asked for; kills it if it takes longer.
     pub(super) fn finish(mut self, deadline: Deadline) {
-        if self.pidfd.is_some()
-            && !self.wait_end(deadline)
-            && let Some(deadline) = self.end_late()
-        {
-            self.wait_end(deadline);
+        let mut in_order = true;
+        if self.pidfd.is_some() && !self.wait_end(deadline) {
+            in_order = match self.end_late() {
+                Some(deadline) => self.wait_end(deadline),
+                None => false,
+            };
         }
-        self.abandon().kill_all_left();
+        // A supervisor that has ended by itself has left nothing: what its keeper has besides is somebody else's.
+        match self.abandon() {
+            keeper if in_order => drop(keeper),
+            mut keeper => keeper.kill_all_left(),
+        }
     }
 
     /// Lets go of the supervisor, which has ended or is killed now. Returns the keeper, to which it may have left something.
@@ -299,8 +319,12 @@ fn fork_host(settings: &Settings, entry: Entry, deadline: Deadline) -> Result<(O
         let began_ns = now_ns();
         let keeper = spawn::born(start, theirs.as_raw_fd(), &NEWS, is_detached(settings))?;
         drop(theirs);
-        let patience = Deadline::after(patience_ns(attempt, now_ns().saturating_sub(began_ns)));
-        let has_told = threads::only_one() || pidfd::poll(ours.as_raw_fd(), patience.min(deadline));
+        let now = now_ns();
+        // One copy does not take all the time that there is for the start: it may be the one that stands still.
+        let most_ns = deadline.0.saturating_sub(now) / 4;
+        let patience_ns = patience_ns(attempt, now.saturating_sub(began_ns)).min(most_ns.max(FIRST_NS));
+        let has_told = threads::only_one()
+            || pidfd::poll(ours.as_raw_fd(), Deadline(now.saturating_add(patience_ns)).min(deadline));
         if has_told || deadline.passed() {
             return Ok((ours, keeper));
         }

@@ -185,18 +185,21 @@ fn children_of(pid: i32, list: &str) -> Vec<i32> {
     parents().into_iter().filter(|(_, parent)| *parent == pid).map(|(child, _)| child).collect()
 }
 
-/// Kills the children that another process with one thread has at this moment. `pidfd` is that process.
-pub(crate) fn kill_children_of(pidfd: &impl AsRawFd) {
+/// Kills the children that another process with one thread has at this moment; how many there were. `pidfd` is that process.
+pub(crate) fn kill_children_of(pidfd: &impl AsRawFd) -> usize {
     // All numbers are those of this process's /proc, and none is used to signal by.
-    let Some(parent) = super::pidfd::number(pidfd.as_raw_fd()) else { return };
+    let Some(parent) = super::pidfd::number(pidfd.as_raw_fd()) else { return 0 };
+    let mut count = 0;
     for pid in children_of(parent, &format!("/proc/{parent}/task/{parent}/children")) {
         let Ok(folder) = std::fs::File::open(format!("/proc/{pid}")) else { continue };
         // A folder of /proc is of one process for good, and the parent's number was the parent's own while that had not ended.
         if parent_in(&folder) == Some(parent) && !super::pidfd::has_ended(pidfd.as_raw_fd()) {
             // It may have ended meanwhile, or be another user's whom this process may not signal.
             let _ = super::pidfd::signal(folder.as_raw_fd(), libc::SIGKILL);
+            count += 1;
         }
     }
+    count
 }
 
 /// The parent of the process whose folder in /proc this is.

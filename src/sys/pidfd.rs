@@ -57,6 +57,13 @@ pub(crate) fn number(pidfd: RawFd) -> Option<i32> {
     (number > 0).then_some(number)
 }
 
+/// Whether a process is the first one of a PID namespace, to which the kernel gives whatever is orphaned there. `true` where nobody can say.
+pub(crate) fn is_first_of_namespace(pidfd: RawFd) -> bool {
+    let Ok(info) = std::fs::read_to_string(format!("/proc/self/fdinfo/{pidfd}")) else { return true };
+    let numbers = info.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.and_then(|numbers| numbers.split_whitespace().last()).is_none_or(|own| own == "1")
+}
+
 /// Sends a signal; that the process is gone already is fine.
 pub fn signal(pidfd: RawFd, signal: i32) -> Result<()> {
     let info = std::ptr::null::<libc::siginfo_t>();

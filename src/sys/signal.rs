@@ -116,26 +116,16 @@ pub(crate) fn kill_this_process() -> ! {
     std::process::abort()
 }
 
-/// With which this process ends. Relaxed: written and read by the thread that the kernel is asked to watch for.
-static PARENT: AtomicI32 = AtomicI32::new(0);
-
-/// The same once more, where the kernel has forgotten it: it does when a process becomes another user or group, or gains rights.
-///
-/// Only in the thread that has called [`die_with_parent`].
-pub(crate) fn still_die_with_parent() {
-    let mut signal: c_int = 0;
-    // SAFETY: a valid place for the answer.
-    let asked = unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal, 0, 0, 0) };
-    if asked != 0 || signal != libc::SIGKILL {
-        die_with_parent(PARENT.load(Ordering::Relaxed));
-    }
+/// Who this process is: the kernel forgets what [`die_with_parent`] has asked for when that changes.
+pub(crate) fn effective_ids() -> [u32; 2] {
+    // SAFETY: no pointers.
+    unsafe { [libc::geteuid(), libc::getegid()] }
 }
 
 /// Has the kernel kill this process when its parent ends; ends it at once where that has happened already.
 ///
 /// Only for children of a single-threaded parent: the kernel watches the thread that forked, not its process.
 pub(crate) fn die_with_parent(parent: i32) {
-    PARENT.store(parent, Ordering::Relaxed);
     // SAFETY: no pointers.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);

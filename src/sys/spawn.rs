@@ -290,6 +290,9 @@ static LEFT: Mutex<Vec<(c_int, c_int)>> = Mutex::new(Vec::new());
 /// Between two rounds of [`Keeper::kill_left`].
 const ROUND_NS: u64 = 1_000_000;
 
+/// For how long at most what a killed supervisor has left is killed in one call.
+const KILLING_NS: u64 = 2_000_000_000;
+
 /// How long a keeper may take to end when its family has.
 const ENDING_NS: u64 = 100_000_000;
 
@@ -307,10 +310,13 @@ impl Keeper {
     }
 
     /// Kills what the family's supervisor has left to it when that ended: its children. What those had started become its children when they
-    /// are gone, so this takes several rounds. Whether it has ended: then nothing is left. Never waits.
-    pub(crate) fn kill_left(&mut self) -> bool {
+    /// are gone, so this takes several rounds. How many there were; `None` where nothing is left to do. Never waits.
+    ///
+    /// A keeper that is the first process of a PID namespace has children that are not of the family: whatever the host orphans there. It
+    /// is left alone.
+    pub(crate) fn kill_left(&mut self) -> Option<usize> {
         if self.pid == 0 || self.parent != fork::pid() {
-            return true;
+            return None;
         }
         let _uncancelled = Uncancelled::new();
         if self.pidfd.as_ref().is_none_or(|pidfd| !pidfd.is_ours()) {
@@ -318,35 +324,55 @@ impl Keeper {
             match pidfd::open_child(self.pid) {
                 Ok(Some(pidfd)) => self.pidfd = Some(Guarded::new(pidfd)),
                 Ok(None) => self.pid = 0,
-                Err(_) => return false,
+                Err(_) => return Some(0),
             }
         }
-        let Some(pidfd) = self.pidfd.as_ref().filter(|_| self.pid != 0) else { return true };
+        let pidfd = self.pidfd.as_ref().filter(|_| self.pid != 0)?;
         if pidfd::has_ended(pidfd.as_raw_fd()) {
             pidfd::reap(pidfd.as_raw_fd());
             (self.pid, self.pidfd) = (0, None);
-            return true;
+            return None;
         }
-        children::kill_children_of(pidfd);
-        false
+        if pidfd::is_first_of_namespace(pidfd.as_raw_fd()) {
+            self.leave_to_later_calls();
+            (self.pid, self.pidfd) = (0, None);
+            return None;
+        }
+        Some(children::kill_children_of(pidfd))
     }
 
-    /// The same until it has ended, for as long as a keeper may take.
+    /// The same until it has ended: for as long as there are children, and as a keeper may take after that. A process gives its children away only
+    /// when its memory is gone.
     pub(crate) fn kill_all_left(&mut self) {
-        let deadline = Deadline::after(ENDING_NS);
-        while !self.kill_left() && !deadline.passed() {
+        let end = Deadline::after(KILLING_NS);
+        let mut deadline = Deadline::after(ENDING_NS);
+        while let Some(count) = self.kill_left() {
+            if count > 0 {
+                deadline = Deadline::after(ENDING_NS).min(end);
+            }
+            if deadline.passed() {
+                break;
+            }
             // Nothing tells of a keeper's children.
             let next = deadline.min(Deadline::after(ROUND_NS));
             match &self.pidfd {
                 Some(pidfd) => pidfd::wait_end(pidfd.as_raw_fd(), next),
-                None => return,
+                None => break,
             };
         }
+        self.leave_to_later_calls();
+        (self.pid, self.pidfd) = (0, None);
     }
 
-    /// Its supervisor can be reached without it.
-    pub(crate) fn let_go(&mut self) {
-        self.pidfd = None;
+    /// Its supervisor can be reached without it. A copy that has made another one as its keeper has ended, or is about to.
+    pub(crate) fn let_go(&mut self, was_copied: bool) {
+        let Some(pidfd) = self.pidfd.take().filter(|_| was_copied) else { return };
+        match pidfd::has_ended(pidfd.as_raw_fd()) {
+            true => pidfd::reap(pidfd.as_raw_fd()),
+            false if pidfd::is_first_of_namespace(pidfd.as_raw_fd()) => return,
+            false => self.leave_to_later_calls(),
+        }
+        self.pid = 0;
     }
 
     fn leave_to_later_calls(&self) {

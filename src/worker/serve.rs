@@ -11,7 +11,7 @@ use crate::heap::Heap;
 use crate::queue::{self, Known};
 use crate::sys::fd::Guarded;
 use crate::sys::prim::{AtomicPtr, Ordering, fence};
-use crate::sys::{clock, environment, fork, pidfd, signal};
+use crate::sys::{clock, environment, fork, pidfd};
 use crate::task::call::{CallKind, Chunk};
 use crate::task::faults::Faults;
 use crate::task::function::{Callee, NOT_HERE};
@@ -356,8 +356,6 @@ fn take_tasks<const ATTENDED: bool>(worker: &'static Worker) {
     let before_sleep = || {
         worker.take_messages(0);
         worker.heap.rest_all();
-        // A task may have given up rights. Where nobody is left who could give it tasks this is the worker's end.
-        signal::still_die_with_parent();
     };
     loop {
         let count = segment.wait_for_tasks(position, &mut waiter, before_sleep);

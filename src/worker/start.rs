@@ -58,14 +58,17 @@ pub(crate) fn become_worker(slot: u32, parts: Parts, settings: &Settings, tables
     }
     faults.on_start(worker.own_heap().counts());
     worker.take_messages(0);
+    let (ids, parent) = (signal::effective_ids(), std::os::unix::process::parent_id() as i32);
     let ready = settings.environment.apply(job.is_none().then_some(slot)).and_then(|()| {
         match &settings.initializer {
             Some((target, input)) => target.address().and_then(|address| worker.initialize(address, input)),
             None => Ok(()),
         }
     });
-    // The initializer may have given up rights.
-    signal::still_die_with_parent();
+    // The initializer may have given up rights. It may also have forbidden itself system calls: no more of them than that takes.
+    if settings.initializer.is_some() && signal::effective_ids() != ids {
+        signal::die_with_parent(parent);
+    }
     let addresses = ready.and_then(|()| {
         let address_of = |target: Option<&Target>| target.map(Target::address).transpose();
         Ok((address_of(job.map(|job| &job.target))?, address_of(settings.finalizer.as_ref())?))

@@ -2,8 +2,6 @@
  * forgets what a process is to end with when that becomes another user. */
 #include "family.h"
 
-enum drop { IN_THE_INITIALIZER, IN_A_TASK };
-
 struct who {
     pid_t worker, supervisor;
 };
@@ -53,29 +51,26 @@ static struct who call(tine_pool *pool, tine_fn fn)
     return who;
 }
 
-static tine_pool *create(int start, enum drop drop)
+static tine_pool *create(int start)
 {
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
     tine_pool *pool = NULL;
     options.start = start;
     options.workers = 1;
-    options.initializer = drop == IN_THE_INITIALIZER ? drop_rights : NULL;
+    options.initializer = drop_rights;
     CHECK_RC(tine_pool_create(&options, &pool), 0);
-    if (drop == IN_A_TASK) {
-        call(pool, drop_rights);
-    }
     return pool;
 }
 
 /* Host and supervisor are killed together: the worker has nothing to do, and nobody to be told by. */
-static void kill_both(int start, enum drop drop)
+static void kill_both(int start)
 {
     int to_test[2];
     struct who who;
     CHECK_EQ(pipe2(to_test, O_CLOEXEC), 0);
     pid_t host = fork();
     if (host == 0) {
-        who = call(create(start, drop), say_who);
+        who = call(create(start), say_who);
         CHECK_EQ(write(to_test[1], &who, sizeof who), sizeof who);
         stay(NULL);
     }
@@ -97,7 +92,7 @@ static void host_may_not(int start)
 {
     pid_t host = fork();
     if (host == 0) {
-        tine_pool *pool = create(start, IN_THE_INITIALIZER);
+        tine_pool *pool = create(start);
         struct who who = call(pool, say_who);
         tine_id id;
         tine_result result = TINE_RESULT_INIT;
@@ -135,8 +130,7 @@ int main(int argc, char **argv)
         return 0;
     }
     for (int at = 0; at < 3; at++) {
-        kill_both(all_starts[at], IN_THE_INITIALIZER);
-        kill_both(all_starts[at], IN_A_TASK);
+        kill_both(all_starts[at]);
         host_may_not(all_starts[at]);
     }
     return 0;
