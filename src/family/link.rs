@@ -9,7 +9,7 @@ use crate::sys::epoll::Epoll;
 use crate::sys::fd::{self, Guarded};
 use crate::sys::pidfd::Ended;
 use crate::sys::spawn::{self, Keeper, News, Start};
-use crate::sys::{fork, limits, owner, pidfd, socket, threads};
+use crate::sys::{fork, limits, owner, pidfd, signal, socket, threads};
 use crate::task::StartMethod;
 use crate::task::function::Tables;
 use crate::task::program;
@@ -279,7 +279,14 @@ impl Link {
                 pidfd::wait_end(pidfd.as_raw_fd(), patience);
             }
             Some(_) => (),
-            None => keeper.kill(),
+            None => {
+                if signal::adopts_orphans() {
+                    // Else a supervisor that is not known yet would become this process's child, and nobody would reap it.
+                    connection.shut_down();
+                    keeper.wait_end();
+                }
+                keeper.kill();
+            }
         }
         if let Some(pidfd) = &pidfd {
             // Where the keeper was killed and the host adopts orphans, the supervisor is the host's child.

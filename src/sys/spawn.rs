@@ -334,6 +334,9 @@ impl Keeper {
             return None;
         }
         if pidfd::is_first_of_namespace(pidfd.as_raw_fd()) {
+            if pidfd::has_ended(pidfd.as_raw_fd()) {
+                return self.kill_left(); // It has no numbers any more.
+            }
             self.leave_to_later_calls();
             (self.pid, self.pidfd) = (0, None);
             return None;
@@ -362,6 +365,13 @@ impl Keeper {
         }
         self.leave_to_later_calls();
         (self.pid, self.pidfd) = (0, None);
+    }
+
+    /// Waits for its end, for as long as that may take when its family has ended.
+    pub(crate) fn wait_end(&self) {
+        if let Some(pidfd) = &self.pidfd {
+            pidfd::wait_end(pidfd.as_raw_fd(), Deadline::after(ENDING_NS));
+        }
     }
 
     /// Its supervisor can be reached without it. A copy that has made another one as its keeper has ended, or is about to.
