@@ -360,7 +360,7 @@ struct filled {
 
 static void submit_bytes(tine_pool *pool, size_t length)
 {
-    static const char bytes[WINDOW];
+    static char bytes[WINDOW];
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
     options.timeout_ns = HANG_NS;
     CHECK_RC(tine_submit(pool, nothing, bytes, length, &options, NULL), 0);
