@@ -13,7 +13,8 @@
 //! was when it began: a callback may submit what is told of next, and so on without end.
 
 use super::ledger::{TaskId, TaskState};
-use super::state::{BEGINS_NS, PoolState};
+use super::looks::BEGINS_NS;
+use super::state::PoolState;
 use super::{Held, Inner, TaskResult};
 use crate::error::Code;
 use crate::sys::clock::Deadline;

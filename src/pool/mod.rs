@@ -25,6 +25,7 @@ mod leaks;
 mod ledger;
 mod life;
 mod lock;
+mod looks;
 mod map;
 mod memory;
 mod node_options;

@@ -1,8 +1,9 @@
 //! What a pool knows of the thread that stands by for it: when that looks next, what it wants to hear of, and whether it is to be
 //! called. The table in [`super::standby`] is kept here.
 
+use super::looks::LOOK_NS;
 use super::standby::{DEAF_NS, FAR, Rest};
-use super::state::{LOOK_NS, PoolState};
+use super::state::PoolState;
 use crate::heap::bell::{Bell, standby};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::prim::{Ordering, fence};

@@ -3,7 +3,8 @@
 use super::callbacks::Calls;
 use super::inline::run_queued;
 use super::ledger::{InputPlace, NewTask, Owner, Rare};
-use super::state::{Call, PoolState};
+use super::looks::Call;
+use super::state::PoolState;
 use super::wait::{Want, refusal, wait};
 use super::{Held, Inner, Pool, SubmitOptions, TaskId};
 use crate::channel::Channel;
