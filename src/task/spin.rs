@@ -11,6 +11,9 @@ use crate::sys::limits;
 const LEAST_NS: u64 = 1_000;
 const MOST_NS: u64 = 50_000;
 
+/// So many looks come before each look at the clock.
+const LOOKS: u32 = 16;
+
 /// For how many waits it gives up looking after it was of no use, at first and at most.
 const RESTS: (u32, u32) = (64, 4096);
 
@@ -38,7 +41,17 @@ impl Spin {
         found() || self.limit_ns != 0 && self.look_from(now_ns(), found).is_some()
     }
 
-    /// The same from `now` on; if there is something, the time at which there was nothing yet.
+    /// Looks for less time than it takes to read the clock and to look about; whether there is something.
+    #[inline(always)]
+    pub(crate) fn glance(&self, mut found: impl FnMut() -> bool) -> bool {
+        self.limit_ns != 0
+            && (0..LOOKS).any(|_| {
+                core::hint::spin_loop();
+                found()
+            })
+    }
+
+    /// Looks as [`Spin::look`] does, from `now` on; if there is something, the time at which there was nothing yet.
     pub(crate) fn look_from(&mut self, now: u64, mut found: impl FnMut() -> bool) -> Option<u64> {
         if self.limit_ns == 0 {
             return None;
@@ -46,7 +59,7 @@ impl Spin {
         let end = now + self.limit_ns;
         let mut last = now;
         while last < end {
-            for _ in 0..16 {
+            for _ in 0..LOOKS {
                 core::hint::spin_loop();
                 if found() {
                     self.next_rest = RESTS.0;
