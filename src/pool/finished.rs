@@ -28,6 +28,7 @@ impl Finished {
     }
 
     /// A task has settled that nobody has claimed.
+    #[inline(always)]
     pub(super) fn push(&mut self, ledger: &mut Ledger, index: u32) {
         self.chain.push_back(ledger, index);
     }

@@ -55,6 +55,7 @@ impl PoolState {
     }
 
     /// Whether the pool is to be moved on in this call: there have been so many, or nobody does so between the host's calls.
+    #[inline(always)]
     pub(super) fn is_to_look_after(&mut self, call: Call) -> bool {
         let calls = &mut self.looks.calls[call as usize];
         *calls += 1;

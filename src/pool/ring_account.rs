@@ -167,6 +167,7 @@ impl RingAccount {
         (self.done != self.tail).then(|| self.flight(self.done))
     }
 
+    #[inline(always)]
     pub(super) fn has_room(&self) -> bool {
         self.is_taking() && self.in_ring() < self.depth
     }

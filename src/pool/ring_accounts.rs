@@ -241,6 +241,7 @@ impl Index<usize> for RingAccounts {
 }
 
 impl IndexMut<usize> for RingAccounts {
+    #[inline(always)]
     fn index_mut(&mut self, slot: usize) -> &mut RingAccount {
         if !std::mem::replace(&mut self.places[slot].is_changed, true) {
             self.changed.push(slot);

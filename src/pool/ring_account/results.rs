@@ -78,25 +78,31 @@ impl RingAccount {
         let (is_task, is_timed) = (entry.kind == CallKind::Task, entry.deadline_ns != 0);
         // What was never begun cannot have come to its end.
         let begun = slot.has_begun();
-        let taken = if begun && is_task && slot.left_nothing() {
-            Taken::Plain { index, position, status: slot.status.load(Ordering::Relaxed) }
-        } else if begun && let Some(outcome) = self.read_result(slot, ledger, heap, index) {
-            Taken::Result { index, position, outcome }
-        } else {
+        if begun && is_task && slot.left_nothing() {
+            let status = slot.status.load(Ordering::Relaxed);
+            self.task_leaves(slot, index, is_timed);
+            return Taken::Plain { index, position, status };
+        }
+        let outcome = if begun { self.read_result(slot, ledger, heap, index) } else { None };
+        let Some(outcome) = outcome else {
             // It stays in front as what it is: begun, and its worker is about to be killed.
             self.distrusted = true;
             return Taken::Nonsense;
         };
-        self.pass();
-        self.forget(slot, index);
-        if self.carries.take_if(|carries| *carries == index).is_some()
-            && matches!(&taken, Taken::Result { outcome, .. } if outcome.delivery == Delivery::NotStarted)
-        {
+        if self.task_leaves(slot, index, is_timed) && outcome.delivery == Delivery::NotStarted {
             self.renew_handover();
         }
+        Taken::Result { index, position, outcome }
+    }
+
+    /// The task in front has ended, and is out of the ring; whether it had the end of a channel.
+    #[inline(always)]
+    fn task_leaves(&mut self, slot: &TaskSlot, index: u32, is_timed: bool) -> bool {
+        self.pass();
+        self.forget(slot, index);
         self.timed -= usize::from(is_timed);
         self.tasks -= 1;
-        taken
+        self.carries.take_if(|carries| *carries == index).is_some()
     }
 
     /// What was in front is out of the ring.
