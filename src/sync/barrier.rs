@@ -20,11 +20,11 @@ mod seats;
 
 use super::{
     AGAIN, INTERRUPTED, INTERRUPTIBLE, INVALID, NO_LOCKS, NO_MEMORY, OTHER_NAMESPACE, Outcome, Patience,
-    Then, known_flags,
+    SLICE_NS, Then, known_flags,
 };
 use crate::error::Code;
 use crate::sync::gate::{EVERYBODY, Unseen};
-use crate::sys::clock::Timeout;
+use crate::sys::clock::{Timeout, coarse_ms};
 use crate::sys::prim::{AtomicU32, Both, Change, MODEL, Ordering, Pair, Wait, futex_change, futex_wake};
 use crate::sys::robust::{self, Me};
 use core::array::from_fn;
@@ -51,7 +51,9 @@ pub struct Barrier {
     unseen: Unseen,
     /// Whether somebody looks for a seat. Written by those, and by who gets up.
     wanted: AtomicU32,
-    reserved: [AtomicU32; 9],
+    /// When the first came, by its own clock. Written by each who finds nobody there, before it comes.
+    began_ms: AtomicU32,
+    reserved: [AtomicU32; 8],
     bays: [Bay; BAYS],
     /// The cookie of each seat's party. Written by the party, after it has the seat and before the seat says for which meeting.
     cookies: [AtomicU32; 2 * HALF],
@@ -120,6 +122,7 @@ impl Barrier {
             namespace: AtomicU32::new(0),
             unseen: Unseen::new(),
             wanted: AtomicU32::new(0),
+            began_ms: AtomicU32::new(0),
             reserved: from_fn(|_| AtomicU32::new(0)),
             bays: from_fn(|_| Bay::new()),
             cookies: from_fn(|_| AtomicU32::new(0)),
@@ -162,7 +165,7 @@ impl Barrier {
                 continue;
             }
             if timeout == Timeout::Try && (number & COME) + 1 < parties {
-                if !self.has_dead(meeting, self.unseen.is_marked()) {
+                if !self.has_dead(meeting, self.unseen.is_marked() || self.is_old()) {
                     return Err(AGAIN);
                 }
                 self.break_up(meeting);
@@ -214,7 +217,7 @@ impl Barrier {
             }
             let come = (number & COME) + 1;
             if come >= parties {
-                if self.has_dead(meeting, self.unseen.is_marked()) {
+                if self.has_dead(meeting, self.unseen.is_marked() || come > 1 && self.is_old()) {
                     self.break_up(meeting);
                     continue;
                 }
@@ -227,11 +230,22 @@ impl Barrier {
             if patience.is_try() {
                 return Err(AGAIN);
             }
+            if come == 1 && !MODEL {
+                self.began_ms.store(coarse_ms(), Ordering::Relaxed);
+            }
             let first = with_watcher(number, if come == 1 { seat } else { watcher(number) });
             if self.change((word, number), (word, first + 1)) {
                 return self.stay(me, meeting, seat, patience).map(Some);
             }
         }
+    }
+
+    /// Whether a party may have died for so long that the others are promised to know: the kernel marks none whose thread's robust list is
+    /// another's by now. Who waits looks round in that time, but all who waited may be dead. Where the two have different clocks this
+    /// one mostly looks for nothing.
+    fn is_old(&self) -> bool {
+        !MODEL
+            && coarse_ms().wrapping_sub(self.began_ms.load(Ordering::Relaxed)) > (SLICE_NS / 1_000_000) as u32
     }
 
     fn change(&self, old: Both, new: Both) -> bool {

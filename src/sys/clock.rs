@@ -12,6 +12,14 @@ pub fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Milliseconds of the monotonic clock, some of them late, for less than [`now_ns`] costs. They begin anew after 49 days.
+pub fn coarse_ms() -> u32 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid place, and CLOCK_MONOTONIC_COARSE exists on every Linux since 2.6.32.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    (now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000) as u32
+}
+
 /// Sleeps for so many nanoseconds, less than a second, or until a signal handler has run. The raw call: no cancellation point, so calls that
 /// make it need not see to that.
 pub(crate) fn nap(ns: u32) {

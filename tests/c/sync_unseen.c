@@ -199,6 +199,32 @@ static void dead_before_they_came(void)
     }
 }
 
+/* A party whose thread's robust list somebody else has replaced dies where nobody waits with it: the last to come finds out. */
+static void only_one_waits(void)
+{
+    static struct robust_list_head {
+        void *next;
+        long offset;
+        void *pending;
+    } other = {&other, 0, NULL};
+    for (int tries = 0; tries < 2; tries++) {
+        fresh();
+        CHECK_RC(tine_barrier_init(&s->met, 2, 0), 0);
+        pid_t pid = fork();
+        if (pid == 0) {
+            CHECK_RC(tine_mutex_lock(&s->plain, 0), 0);
+            CHECK(syscall(SYS_set_robust_list, &other, sizeof other) == 0);
+            (void)!tine_barrier_wait(&s->met, TINE_FOREVER);
+            _exit(1);
+        }
+        while (tine_barrier_waiting(&s->met) == 0) sched_yield();
+        end(pid);
+        struct timespec promised = {0, 100 * MS};
+        nanosleep(&promised, NULL);
+        CHECK_RC(tine_barrier_wait(&s->met, tries ? 0 : LONG), TINE_EBROKEN);
+    }
+}
+
 /* A process of another time namespace, to which all others have started at another time. */
 static void other_time(void)
 {
@@ -411,7 +437,7 @@ static void ticking_short(void) { ticking(10 * MS); }
 
 int main(int argc, char **argv)
 {
-    static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, dead_parties, dead_before_they_came, other_time, scribbled,
+    static void (*const scenes[])(void) = {everything_denied, alive, nowhere, executed, dead_parties, dead_before_they_came, only_one_waits, other_time, scribbled,
                                            long_list, ticking_long, ticking_short, mapped_twice, reopened, tried_before, closed_meanwhile};
     if (argc > 1 && strcmp(argv[1], "--stay") == 0)
         for (;;) pause();
