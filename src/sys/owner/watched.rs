@@ -2,7 +2,7 @@
 
 use super::{Handle, INODE, OwnerKind, of_inode, open, process_ended};
 use std::ffi::c_long;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The pidfd of the process that was looked for last, with its cookie in the upper half; `NONE`, or `IN_USE` by a thread. To open and close
 /// one for each try costs microseconds. Acquire and Release: a thread that has taken it out uses it alone.
@@ -12,8 +12,14 @@ const IN_USE: u64 = u64::MAX;
 /// The mark of the descriptor that is kept: one of a program's own has none.
 pub(super) const MARK: c_long = 64;
 
+/// How many looks there have been, at whichever process. Relaxed: it only spreads out what is dear.
+static LOOKS: AtomicU32 = AtomicU32::new(0);
+/// One in so many looks at whose descriptor it is: half of a look's time.
+const LOOKS_EACH: u32 = 8;
+
 /// As [`process_ended`], for a caller that asks again and again about one process: one descriptor of it stays open until it has ended, another
-/// one is asked for, or [`stop_watching`]. The program may close it: what is behind the number is looked at each time.
+/// one is asked for, or [`stop_watching`]. The program may close it, and open something of its own under that number: what says that the process
+/// has ended is looked at closely at once, what says that it lives after [`LOOKS_EACH`] looks at the latest.
 pub(crate) fn watched_process_ended(pid: u32, cookie: u32) -> bool {
     let look = || process_ended(pid, cookie);
     if cookie & INODE == 0 {
@@ -24,14 +30,13 @@ pub(crate) fn watched_process_ended(pid: u32, cookie: u32) -> bool {
     if kept == IN_USE {
         return look();
     }
-    // Two calls. It need not be tine's own for that: the program's own pidfd of the process says the same.
-    let lives = |handle: &Handle| {
-        handle.is_readable() == Some(false)
-            && handle.pidfd_inode().is_some_and(|inode| of_inode(inode) == cookie)
-    };
+    // It need not be tine's own for that: the program's own pidfd of the process says the same.
+    let is_of_it = |handle: &Handle| handle.pidfd_inode().is_some_and(|inode| of_inode(inode) == cookie);
+    let lives = |handle: &Handle| handle.is_readable() == Some(false) && is_of_it(handle);
     if kept != NONE && kept_cookie(kept) == cookie {
         let handle = kept_handle(kept);
-        let lives = lives(&handle);
+        let is_due = LOOKS.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOKS_EACH);
+        let lives = if is_due { lives(&handle) } else { handle.is_readable() == Some(false) };
         handle.leave();
         if lives {
             WATCHED.store(kept, Ordering::Release);
@@ -108,6 +113,16 @@ mod tests {
                 if kept > 2 {
                     libc::dup2(libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY), kept);
                     is_right &= !watched_process_ended(number, name) && libc::fcntl(kept, libc::F_GETFD) >= 0;
+                }
+                // One of its own that looks alive.
+                let kept = WATCHED.load(Ordering::Relaxed) as i32;
+                if kept > 2 {
+                    let mut pipe = [0; 2];
+                    libc::pipe(pipe.as_mut_ptr());
+                    libc::dup2(pipe[0], kept);
+                    is_right &= (0..LOOKS_EACH).all(|_| !watched_process_ended(number, name));
+                    is_right &= WATCHED.load(Ordering::Relaxed) as i32 != kept;
+                    is_right &= libc::fcntl(kept, libc::F_GETFD) >= 0;
                 }
                 // Or one of the very process.
                 let kept = WATCHED.load(Ordering::Relaxed) as i32;
