@@ -73,35 +73,50 @@ var lockAndLeave = tine.Register("lock and leave", func(ctx context.Context, add
 	return struct{}{}, err
 })
 
-// Whoever waits for a Cond takes its mutex back, but does not keep the pool from being closed while somebody else has that.
+// Whoever waits for a Cond takes its mutex back, but does not keep the pool from being closed while somebody else has that: nor do
+// those that share a thread.
 func TestCloseEndsWaitsForACondWhoseMutexIsHeld(t *testing.T) {
 	for _, by := range []string{"goroutine", "worker"} {
-		pool := newPool(t, tine.Options{Workers: 1})
-		m := got(tine.NewMutex(pool))(t)
-		c := got(tine.NewCond(pool, m))(t)
-		done := make(chan error, 1)
-		go func() {
-			m.Lock()
-			defer m.Unlock()
-			done <- c.WaitContext(background)
-		}()
-		within(t, hang, func() {
-			wait(func() bool { return isIn("_Cfunc_tine_condition_wait(") })
-			if by == "goroutine" {
-				m.Lock()
-				defer m.Unlock() // as it would have done, had the pool not been closed
-			} else {
-				must(t, lockAndLeave.Submit(background, pool, m.Address()).Err())
+		for _, n := range []int{1, 40} {
+			pool := newPool(t, tine.Options{Workers: 1})
+			m := got(tine.NewMutex(pool))(t)
+			c := got(tine.NewCond(pool, m))(t)
+			done := make(chan error, n)
+			began := 0
+			for range n {
+				go func() {
+					m.Lock()
+					defer m.Unlock()
+					began++
+					done <- c.WaitContext(background)
+				}()
 			}
-			c.Signal()
-			pool.Close()
-			if err := <-done; !errors.Is(err, tine.ErrShutdown) {
-				t.Error(by, err)
-			}
-			if err := m.Release(); !errors.Is(err, tine.ErrShutdown) {
-				t.Error(by, err)
-			}
-		})
+			within(t, hang, func() {
+				for all := false; !all; time.Sleep(time.Millisecond) {
+					m.Lock()
+					all = began == n
+					m.Unlock()
+				}
+				if by == "goroutine" {
+					m.Lock()
+					defer m.Unlock() // as it would have done, had the pool not been closed
+				} else {
+					must(t, lockAndLeave.Submit(background, pool, m.Address()).Err())
+				}
+				for range n {
+					c.Signal()
+				}
+				pool.Close()
+				for range n {
+					if err := <-done; !errors.Is(err, tine.ErrShutdown) {
+						t.Error(by, n, err)
+					}
+				}
+				if err := m.Release(); !errors.Is(err, tine.ErrShutdown) {
+					t.Error(by, n, err)
+				}
+			})
+		}
 	}
 }
 

@@ -1,8 +1,15 @@
 package tine_test
 
 import (
+	"context"
+	"errors"
+	"math/rand/v2"
 	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"tine.example/tine"
 )
@@ -57,6 +64,358 @@ func TestCondWakesAsManyAsItIsTold(t *testing.T) {
 				<-awake
 			}
 			none()
+		}
+	})
+}
+
+// inside is how many goroutines are in a call of this package.
+func inside(call string) int {
+	stacks := make([]byte, 1<<20)
+	for {
+		n := runtime.Stack(stacks, true)
+		if n < len(stacks) {
+			return strings.Count(string(stacks[:n]), call)
+		}
+		stacks = make([]byte, 2*len(stacks))
+	}
+}
+
+func awaitInside(call string, n int) {
+	for inside(call) < n {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// The most threads that a Cond takes, and some for the tests.
+const fewThreads = 16 + 20
+
+// Any number of goroutines waits with few threads. As many signals as waiters wake all, whether they come with the mutex held or not, and
+// whatever each waits for; so does a broadcast.
+func TestCondWaitersCostFewThreads(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	m := got(tine.NewMutex(pool))(t)
+	c := got(tine.NewCond(pool, m))(t)
+	const n = 1000
+	signals := func() {
+		for range n {
+			c.Signal()
+		}
+	}
+	for _, wake := range []func(){
+		c.Broadcast,
+		signals,
+		func() { m.Do(signals) },
+		func() {
+			for range n {
+				m.Do(c.Signal)
+			}
+		},
+	} {
+		within(t, hang, func() {
+			before := threads(t)
+			open := make([]bool, n)
+			var all sync.WaitGroup
+			for i := range n {
+				all.Add(1)
+				go func() {
+					defer all.Done()
+					m.Lock()
+					defer m.Unlock()
+					for !open[i] {
+						c.Wait()
+					}
+				}()
+			}
+			awaitInside(".(*Cond).WaitContext(", n)
+			if now := threads(t); now > before+fewThreads {
+				t.Errorf("%d threads more for %d goroutines that wait", now-before, n)
+			}
+			m.Lock() // nobody is on the way into the wait any more
+			for i := range open {
+				open[i] = true
+			}
+			m.Unlock()
+			wake()
+			all.Wait()
+		})
+	}
+}
+
+// The parties of a barrier have a thread each, and who comes besides has none.
+func TestBarrierTakesAThreadForEachParty(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	const parties, n = 4, 400
+	made := got(tine.NewBarrier(pool, parties))(t)
+	for _, b := range []*tine.Barrier{made, got(tine.OpenBarrier(pool, made.Address()))(t)} {
+		within(t, hang, func() {
+			before := threads(t)
+			var all sync.WaitGroup
+			var most atomic.Int64
+			for range n {
+				all.Add(1)
+				go func() {
+					defer all.Done()
+					if _, err := b.Wait(background); err != nil {
+						t.Error(err)
+					}
+					if now := int64(threads(t)); now > most.Load() {
+						most.Store(now)
+					}
+				}()
+			}
+			all.Wait()
+			if more := int(most.Load()) - before; more > parties+20 {
+				t.Errorf("%d threads more for %d goroutines at a barrier for %d", more, n, parties)
+			}
+		})
+	}
+	within(t, hang, func() {
+		b := got(tine.NewBarrier(pool, 1))(t)
+		ctx, cancel := context.WithCancel(background)
+		cancel()
+		if _, err := b.Wait(ctx); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if _, err := b.Wait(background); err != nil {
+			t.Error("one who has not come breaks it:", err)
+		}
+	})
+}
+
+// box is a counter in the heap, with a mutex and a condition for those who wait until there is something in it. Began counts them.
+type box struct{ Lock, Filled, Items, Began tine.Address }
+
+// opened is a box, as a process has it.
+type opened struct {
+	m            *tine.Mutex
+	c            *tine.Cond
+	items, began *int64
+}
+
+func (b box) open(pool *tine.Pool) (o opened, err error) {
+	if o.m, err = tine.OpenMutex(pool, b.Lock); err != nil {
+		return o, err
+	}
+	if o.c, err = tine.OpenCond(pool, b.Filled, o.m); err != nil {
+		return o, err
+	}
+	o.m.OnOwnerDeath = func() error { o.c.Broadcast(); return nil } // the dead one may have meant to
+	if o.items, err = sharedCounter(pool, b.Items); err != nil {
+		return o, err
+	}
+	o.began, err = sharedCounter(pool, b.Began)
+	return o, err
+}
+
+func newBox(t *testing.T, pool *tine.Pool) box {
+	m := got(tine.NewMutex(pool))(t)
+	counters := got(tine.Alloc[int64](pool, 2))(t)
+	return box{m.Address(), got(tine.NewCond(pool, m))(t).Address(), tine.AddressOf(&counters[0]), tine.AddressOf(&counters[1])}
+}
+
+// await waits until something is true that changes with the mutex held.
+func (o opened) await(isTrue func() bool) {
+	for done := false; !done; time.Sleep(time.Millisecond) {
+		o.put(0, func() { done = isTrue() })
+	}
+}
+
+func (o opened) awaitEmpty() { o.await(func() bool { return *o.items == 0 }) }
+
+// take takes an item out of the box, and says so with the mutex held.
+func (o opened) take(ctx context.Context, taken func()) error {
+	if err := o.m.Acquire(background); err != nil {
+		return err
+	}
+	defer o.m.Unlock()
+	for *o.items == 0 {
+		if err := o.c.WaitContext(ctx); err != nil {
+			return err
+		}
+	}
+	*o.items--
+	taken()
+	return nil
+}
+
+func (o opened) put(items int, signal func()) {
+	o.m.Lock()
+	*o.items += int64(items)
+	signal()
+	o.m.Unlock()
+}
+
+// Waits that end with their contexts, in whatever order and at whatever moment, take no signal along that others wait for.
+func TestCondLosesNoSignalToWhoLeaves(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	for _, patient := range []int{4, 20} { // too few to wait in C, and more than enough
+		b := got(newBox(t, pool).open(pool))(t)
+		stay, stop := context.WithCancel(background)
+		var stayed sync.WaitGroup
+		for range patient {
+			stayed.Add(1)
+			go func() {
+				defer stayed.Done()
+				for b.take(stay, func() {}) == nil {
+				}
+			}()
+		}
+		within(t, 2*hang, func() {
+			const impatient = 20
+			for range 200 {
+				var left sync.WaitGroup
+				var cancels [impatient]context.CancelFunc
+				for i := range cancels {
+					ctx, cancel := context.WithCancel(background)
+					cancels[i] = cancel
+					left.Add(1)
+					go func() {
+						defer left.Done()
+						if err := b.take(ctx, func() {}); err != nil && !errors.Is(err, context.Canceled) {
+							t.Error(err)
+						}
+					}()
+				}
+				awaitInside(".(*Cond).WaitContext(", patient+impatient)
+				go func() {
+					for _, i := range rand.Perm(impatient) {
+						cancels[i]()
+					}
+				}()
+				b.put(1, b.c.Signal)
+				left.Wait()
+				b.awaitEmpty()
+			}
+			stop()
+			stayed.Wait()
+		})
+	}
+}
+
+const eaters = 40
+
+var takeFromBox = tine.Register("take from box", func(ctx context.Context, b box) (struct{}, error) {
+	o, err := b.open(tine.PoolOf(ctx))
+	if err != nil {
+		return struct{}{}, err
+	}
+	errs := make(chan error)
+	for range eaters {
+		go func() {
+			o.put(0, func() { *o.began++ })
+			for {
+				if err := o.take(background, func() {}); err != nil {
+					errs <- err
+				}
+			}
+		}()
+	}
+	return struct{}{}, <-errs
+})
+
+// Processes that are killed while their goroutines wait, are on their way, or have been woken, take no item's signal along: as long
+// as there is somebody who waits the box becomes empty.
+func TestCondOutlivesItsWaiters(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 2, Grace: time.Millisecond})
+	where := newBox(t, pool)
+	b := got(where.open(pool))(t)
+	submit := func() *tine.Future[struct{}] { return takeFromBox.Submit(background, pool, where) }
+	stays, kills := submit(), 0
+	within(t, 4*hang, func() {
+		b.await(func() bool { return *b.began >= eaters })
+		for round := range 60 {
+			var before int64
+			b.put(0, func() { before = *b.began })
+			dies := submit()
+			if round%4 != 0 { // else it is killed wherever it is
+				b.await(func() bool { return *b.began >= before+eaters })
+			}
+			killed := make(chan error, 1)
+			go func() {
+				time.Sleep(rand.N(time.Millisecond))
+				killed <- dies.Cancel()
+			}()
+			for range 1 + rand.N(60) {
+				if round%2 == 0 {
+					b.put(1, b.c.Signal)
+				} else {
+					b.put(3, func() { b.c.Signal(); b.c.Signal(); b.c.Signal() })
+				}
+			}
+			must(t, <-killed)
+			if err := dies.Err(); !errors.Is(err, tine.ErrCanceled) {
+				t.Fatal(err)
+			}
+			if dies.Deaths() > 0 {
+				kills++
+			}
+			b.awaitEmpty()
+		}
+		if kills < 30 {
+			t.Errorf("only %d of 60 were killed in the middle", kills)
+		}
+		if err := stays.Cancel(); err != nil {
+			t.Error("it has not stayed:", err)
+		}
+	})
+}
+
+// lateContext says that it is done before it tells anybody.
+type lateContext struct {
+	context.Context
+	isDone atomic.Bool
+}
+
+func (c *lateContext) Err() error {
+	if c.isDone.Load() {
+		return context.Canceled
+	}
+	return c.Context.Err()
+}
+
+// Who is signalled in the moment in which its context ends either takes what it was signalled for, or passes that on.
+func TestCondSignalAndCancelAtOnce(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	b := got(newBox(t, pool).open(pool))(t)
+	inner, cancel := context.WithCancel(background)
+	defer cancel()
+	ctx := &lateContext{Context: inner}
+	within(t, hang, func() {
+		leaves, stays := make(chan error, 1), make(chan error, 1)
+		go func() { leaves <- b.take(ctx, func() {}) }()
+		awaitInside(".(*Cond).WaitContext(", 1)
+		b.m.Lock() // it has released it, in the wait
+		b.m.Unlock()
+		go func() { stays <- b.take(background, func() {}) }()
+		awaitInside(".(*Cond).WaitContext(", 2)
+		ctx.isDone.Store(true)
+		b.put(1, b.c.Signal) // for the one that came first
+		b.awaitEmpty()
+		b.put(1, b.c.Broadcast)
+		for _, answer := range []error{<-leaves, <-stays} {
+			if answer != nil {
+				t.Error(answer)
+			}
+		}
+	})
+}
+
+// Closing the pool ends the waits of all, and they do not wait for each other.
+func TestCloseEndsManyWaitsForACond(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	b := got(newBox(t, pool).open(pool))(t)
+	const n = 100
+	errs := make(chan error, n)
+	for range n {
+		go func() { errs <- b.take(background, func() {}) }()
+	}
+	within(t, hang, func() {
+		awaitInside(".(*Cond).WaitContext(", n)
+		pool.Close()
+		for range n {
+			if err := <-errs; !errors.Is(err, tine.ErrShutdown) {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -78,11 +78,11 @@ const againAfter = 10 * time.Millisecond
 // waitWhole makes a call that waits in C, with a thread, and must not be cut into pieces; interrupt, in another thread,
 // makes it end when ctx is done or the pool is being closed. An interruption is heard by those that wait: one that comes
 // just before the call begins to wait is lost, and so it is repeated until the call has returned. None comes after that.
+//
+// The error says that the pool is being closed, or that the call was interrupted because ctx is done. A call that was not interrupted
+// has none, although ctx may be done by the time that it has returned: what it was told of may have been for it alone.
 func (o *object) waitWhole(ctx context.Context, wait func(p unsafe.Pointer, timeoutNS C.int64_t) C.int,
 	interrupt func(p unsafe.Pointer)) (C.int, error) {
-	if ctx.Err() != nil {
-		return 0, ended(ctx, o.what)
-	}
 	if err := o.pool.enter(o.what); err != nil {
 		return 0, err
 	}
@@ -93,37 +93,47 @@ func (o *object) waitWhole(ctx context.Context, wait func(p unsafe.Pointer, time
 	p := o.address.pointer()
 	returned := make(chan struct{})
 	var mu sync.Mutex // held while it interrupts, and while it is noted that the call has returned
-	unlessReturned := func() {
+	unlessReturned := func() (interrupted bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		select {
 		case <-returned:
+			return false
 		default:
 			interrupt(p)
+			return true
 		}
 	}
-	for _, ctx := range []context.Context{ctx, o.pool.ending} {
-		if ctx.Done() != nil {
-			defer afterFunc(ctx, func() {
-				for {
-					unlessReturned()
-					select {
-					case <-returned:
-						return
-					case <-time.After(againAfter):
-					}
+	interruptOn := func(ctx context.Context) (stop func() (interrupted bool)) {
+		interrupted := false
+		if ctx.Done() == nil {
+			return func() bool { return false }
+		}
+		stopAndWait := afterFunc(ctx, func() {
+			for unlessReturned() {
+				interrupted = true
+				select {
+				case <-returned:
+				case <-time.After(againAfter):
 				}
-			})()
+			}
+		})
+		return func() bool {
+			stopAndWait()
+			return interrupted
 		}
 	}
+	stopDone, stopClosing := interruptOn(ctx), interruptOn(o.pool.ending)
 	code := wait(p, C.TINE_FOREVER)
 	mu.Lock()
-	close(returned) // before the deferred calls above, which wait for what has begun
+	close(returned) // before what has begun is waited for
 	mu.Unlock()
-	if ctx.Err() != nil {
+	isDone := stopDone()
+	stopClosing()
+	switch {
+	case isDone:
 		return code, ended(ctx, o.what)
-	}
-	if o.pool.closing.Load() {
+	case o.pool.closing.Load():
 		return code, closed(o.what)
 	}
 	return code, nil

@@ -115,21 +115,38 @@ func (e *Event) IsSet() (bool, error) {
 }
 
 // A Barrier is a meeting of a fixed number of goroutines, of any processes of a pool, again and again. Each that waits
-// has a thread to itself. A party that dies while it waits breaks the barrier for all, until Reset.
-type Barrier struct{ object }
+// has a thread to itself, because C sees the death of a thread. Of one process that is at most one thread for each party: where
+// more goroutines come, the rest wait without one until there is a place. A party that dies while it waits breaks the barrier for
+// all, until Reset.
+type Barrier struct {
+	object
+	// One for each party. So many goroutines are enough for a meeting, so no meeting waits for a goroutine that waits here.
+	places chan struct{}
+}
 
 // NewBarrier makes a barrier for 1 to 128 parties.
 func NewBarrier(pool *Pool, parties uint32) (*Barrier, error) {
 	o, err := newObject(pool, "barrier", C.sizeof_tine_barrier, func(p unsafe.Pointer) C.int {
 		return C.tine_barrier_init((*C.tine_barrier)(p), C.uint32_t(parties), 0)
 	})
-	return &Barrier{o}, err
+	return newBarrier(o, int(parties)), err
 }
 
 // OpenBarrier is the barrier at an address that another process has given.
 func OpenBarrier(pool *Pool, address Address) (*Barrier, error) {
 	o, err := openObject(pool, "barrier", address, C.sizeof_tine_barrier)
-	return &Barrier{o}, err
+	parties := 0
+	if err == nil {
+		parties, err = o.number(func(p unsafe.Pointer) C.int { return C.tine_barrier_parties((*C.tine_barrier)(p)) })
+	}
+	return newBarrier(o, parties), err
+}
+
+func newBarrier(o object, parties int) *Barrier {
+	if parties < 1 || parties > C.TINE_BARRIER_PARTIES { // no barrier, as Wait will say
+		parties = 1
+	}
+	return &Barrier{o, make(chan struct{}, parties)}
 }
 
 // Wait waits until all parties have come; for one of them first is true. When ctx is done before that, the barrier is
@@ -138,6 +155,17 @@ func OpenBarrier(pool *Pool, address Address) (*Barrier, error) {
 // A deadline breaks the very meeting that this party has come to. Where ctx is cancelled while the party leaves a meeting that is
 // over, and others wait for the next one already, it is that one that is broken.
 func (b *Barrier) Wait(ctx context.Context) (first bool, err error) {
+	if ctx.Err() != nil {
+		return false, ended(ctx, b.what)
+	}
+	// Whatever becomes of ctx: those who have the places meet without anybody else, so it does not take long, and who has asked to
+	// come comes, and breaks the meeting that it comes to if ctx is done.
+	select {
+	case b.places <- struct{}{}:
+	case <-b.pool.ending.Done():
+		return false, closed(b.what)
+	}
+	defer func() { <-b.places }()
 	met := false
 	deadline, isTimed := ctx.Deadline()
 	code, err := b.waitWhole(ctx, func(p unsafe.Pointer, timeout C.int64_t) C.int {
@@ -157,6 +185,8 @@ func (b *Barrier) Wait(ctx context.Context) (first bool, err error) {
 	switch {
 	case met: // though ctx may be done by now
 		return code == 1, nil
+	case err == nil && ctx.Err() != nil: // and another party has broken it, whose context is the same perhaps
+		err = ended(ctx, b.what)
 	case err == nil && Code(code) == ErrDeadline: // ctx is not done for some microseconds yet
 		err = &Error{What: b.what, Code: ErrDeadline, Cause: context.DeadlineExceeded}
 	}
@@ -176,59 +206,4 @@ func (b *Barrier) Reset() error {
 // Abort breaks the barrier until it is reset.
 func (b *Barrier) Abort() error {
 	return b.call(func(p unsafe.Pointer) C.int { return C.tine_barrier_abort((*C.tine_barrier)(p)) })
-}
-
-// A Cond is a condition that goroutines of any processes of a pool wait for, with one Mutex. It is shaped as sync.Cond
-// is. Each that waits has a thread to itself.
-type Cond struct {
-	object
-	L *Mutex // held when Wait is called, and when what is waited for changes
-}
-
-// NewCond makes a condition whose mutex is l.
-func NewCond(pool *Pool, l *Mutex) (*Cond, error) {
-	o, err := newObject(pool, "cond", C.sizeof_tine_condition, func(p unsafe.Pointer) C.int {
-		return C.tine_condition_init((*C.tine_condition)(p), 0)
-	})
-	return &Cond{o, l}, err
-}
-
-// OpenCond is the condition at an address that another process has given.
-func OpenCond(pool *Pool, address Address, l *Mutex) (*Cond, error) {
-	o, err := openObject(pool, "cond", address, C.sizeof_tine_condition)
-	return &Cond{o, l}, err
-}
-
-// WaitContext releases L, waits until it is woken or ctx is done, and takes L back; it holds L whatever it returns, but
-// for ErrNotRecoverable, ErrNotHeld and ErrShutdown. With ErrOwnerDied L was taken back from a process that died; repair it. It may
-// return although nobody has called Signal: test again what is waited for.
-//
-// L may be held for long by somebody else when the pool is closed. So that Close need not wait for that, it takes L away from any
-// goroutine of this process; nobody gets it afterwards, and whoever unlocks it is told that the pool is closed.
-func (c *Cond) WaitContext(ctx context.Context) error {
-	defer c.pool.retakes.takesBack(c.L.address)()
-	code, err := c.waitWhole(ctx, c.wait, func(p unsafe.Pointer) { C.tine_condition_notify_all((*C.tine_condition)(p)) })
-	return either(c.L.acquired(code, nil), err)
-}
-
-func (c *Cond) wait(p unsafe.Pointer, timeout C.int64_t) C.int {
-	return C.tine_condition_wait((*C.tine_condition)(p), (*C.tine_mutex)(c.L.address.pointer()), timeout)
-}
-
-// TryWait does not wait: it is ErrWouldBlock if L is held.
-func (c *Cond) TryWait() error {
-	return c.call(func(p unsafe.Pointer) C.int { return c.wait(p, 0) })
-}
-
-// Wait releases L, waits until it is woken, and takes L back. It panics where WaitContext gives an error.
-func (c *Cond) Wait() { must(c.WaitContext(context.Background()), c.L.Release) }
-
-// Signal wakes one goroutine that waits, if there is any.
-func (c *Cond) Signal() {
-	must(c.call(func(p unsafe.Pointer) C.int { return C.tine_condition_notify((*C.tine_condition)(p), 1) }), nil)
-}
-
-// Broadcast wakes all that wait.
-func (c *Cond) Broadcast() {
-	must(c.call(func(p unsafe.Pointer) C.int { return C.tine_condition_notify_all((*C.tine_condition)(p)) }), nil)
 }
