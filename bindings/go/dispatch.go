@@ -33,12 +33,10 @@ type dispatcher struct {
 	stopped chan struct{}
 	quit    chan struct{}
 
-	// underWay is how many tasks have been submitted and not been delivered. A submitter counts after it has submitted,
-	// so it may be less than that for a moment, and even negative. So may demand, how many futures that have not settled
-	// somebody waits for. Whoever makes it 1 wakes the pool's goroutine.
-	underWay atomic.Int64
-	demand   atomic.Int64
-	wake     chan struct{}
+	// demand is how many futures that have not settled somebody waits for; negative for a moment where one settles as that
+	// is counted. Whoever makes it 1 wakes the pool's goroutine.
+	demand atomic.Int64
+	wake   chan struct{}
 
 	// For those that found the window full.
 	roomMu  sync.Mutex
@@ -90,6 +88,13 @@ func (d *dispatcher) taken(place uintptr) settler {
 	return s
 }
 
+// underWay is how many tasks have been submitted, or are being so, and have not been delivered.
+func (d *dispatcher) underWay() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.places) - len(d.free)
+}
+
 func (p *core) dispatch() {
 	defer close(p.stopped)
 	for {
@@ -103,7 +108,7 @@ func (p *core) dispatch() {
 			p.lead.Unlock()
 		case <-p.quit:
 			p.lead.Lock() // for good
-			for p.underWay.Load() > 0 {
+			for p.underWay() > 0 {
 				p.deliver()
 			}
 			p.giveBack()
@@ -145,7 +150,7 @@ func (p *core) batchInC() C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointe
 
 // deliver waits for results and passes them on. For who leads.
 func (p *core) deliver() {
-	most := max(min(p.underWay.Load(), C.TINE_GO_MOST_RESULTS), 1)
+	most := max(min(p.underWay(), C.TINE_GO_MOST_RESULTS), 1)
 	p.passOn(C.tine_go_next(p.inC(), p.batchInC(), C.int(most)))
 }
 
@@ -159,19 +164,29 @@ func (p *core) passOn(count C.int) {
 		runtime.Gosched()
 		return
 	}
-	var settlers [C.TINE_GO_MOST_RESULTS]settler
-	p.mu.Lock()
-	for i := range p.batch.results[:count] {
-		settlers[i] = p.taken(uintptr(p.batch.results[i].user))
+	if count == 1 {
+		r := &p.batch.results[0]
+		if s := p.take(uintptr(r.user)); s != nil {
+			s.settle(r)
+		}
+	} else {
+		p.passOnAll(p.batch.results[:count])
 	}
-	p.mu.Unlock()
-	for i, s := range settlers[:count] {
+	p.tellRoom()
+}
+
+func (d *dispatcher) passOnAll(results []C.tine_result) {
+	var settlers [C.TINE_GO_MOST_RESULTS]settler
+	d.mu.Lock()
+	for i := range results {
+		settlers[i] = d.taken(uintptr(results[i].user))
+	}
+	d.mu.Unlock()
+	for i, s := range settlers[:len(results)] {
 		if s != nil {
-			s.settle(&p.batch.results[i])
+			s.settle(&results[i])
 		}
 	}
-	p.underWay.Add(-int64(count))
-	p.tellRoom()
 }
 
 // giveBack gives back the memory of the last results.
@@ -191,7 +206,6 @@ func (p *core) giveUp(code Code) {
 		r.status, r.delivery = C.int(code), C.TINE_MAYBE_RAN
 		if s := p.take(uintptr(place)); s != nil {
 			s.settle(&r)
-			p.underWay.Add(-1)
 		}
 	}
 }

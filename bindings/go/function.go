@@ -19,7 +19,7 @@ import (
 // or Named, and used from any goroutine.
 type Function[In, Out any] struct {
 	*shared[In, Out]
-	options TaskOptions
+	options *TaskOptions // nil: the defaults
 }
 
 type shared[In, Out any] struct {
@@ -145,8 +145,16 @@ func (f Function[In, Out]) Name() string { return f.name }
 
 // With is the same function with other options.
 func (f Function[In, Out]) With(options TaskOptions) Function[In, Out] {
-	f.options = options
+	f.options = &options
 	return f
+}
+
+// taskOptions are what With has said.
+func (f *Function[In, Out]) taskOptions() TaskOptions {
+	if f.options == nil {
+		return TaskOptions{}
+	}
+	return *f.options
 }
 
 // Submit submits one call of the function. While the pool's window is full it waits for room.
@@ -165,8 +173,8 @@ func (f *Function[In, Out]) submit(ctx context.Context, pool *Pool, in In, alone
 
 // submitFuture submits a task whose end s is told of, which is the future or has it.
 func (f *Function[In, Out]) submitFuture(ctx context.Context, pool *Pool, in In, alone bool, future *Future[Out], s settler) {
-	future.out = &f.out
-	future.init(ctx, pool, f.name)
+	future.what, future.pool, future.out = &f.name, pool, &f.out
+	future.endsWith(ctx)
 	var parcel parcel
 	parcel.task.name = inNumbers(f.c)
 	if f.in.form == plain && f.in.size <= C.TINE_GO_SMALL {

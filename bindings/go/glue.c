@@ -151,7 +151,7 @@ tine_go_answer tine_go_pool_create(tine_pool_options options, int with_initializ
     return (tine_go_answer){code, code ? text_of(&error) : NULL, 0, pool, 0};
 }
 
-tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task, const void *input)
+static inline tine_go_answer submit(uintptr_t pool, const tine_go_task *task, const void *input)
 {
     tine_error error;
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
@@ -159,18 +159,26 @@ tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task, const void *inp
     error.size = sizeof error;
     error.text[0] = 0;
     options.error = &error;
-    options.name = (const char *)task.name;
-    options.deadline_ns = task.deadline_ns;
-    options.queue_deadline_ns = task.queue_deadline_ns;
-    options.retries = task.retries;
-    options.flags = task.flags;
-    options.user = (void *)task.user;
-    options.channel = (tine_channel *)task.channel;
+    options.name = (const char *)task->name;
+    options.deadline_ns = task->deadline_ns;
+    options.queue_deadline_ns = task->queue_deadline_ns;
+    options.retries = task->retries;
+    options.flags = task->flags;
+    options.user = (void *)task->user;
+    options.channel = (tine_channel *)task->channel;
     options.timeout_ns = 1; /* so a full window is -ETIMEDOUT, and -EAGAIN says that there is no thread for tine */
-    if (!input && task.length)
-        input = task.small;
-    int code = tine_submit((tine_pool *)pool, NULL, input, task.length, &options, &id);
+    int code = tine_submit((tine_pool *)pool, NULL, input, task->length, &options, &id);
     return (tine_go_answer){code, code && code != -ETIMEDOUT ? text_of(&error) : NULL, id, NULL, 0};
+}
+
+tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task)
+{
+    return submit(pool, &task, task.small);
+}
+
+tine_go_answer tine_go_submit_input(uintptr_t pool, tine_go_task task, const void *input)
+{
+    return submit(pool, &task, input);
 }
 
 static void release(tine_pool *pool, tine_go_batch *batch)
@@ -220,12 +228,22 @@ int tine_go_next(uintptr_t pool, uintptr_t batch, int most)
 }
 
 /* Submits a task and takes the next result, which need not be the task's. */
-tine_go_answer tine_go_call(uintptr_t pool, tine_go_task task, const void *input, uintptr_t batch)
+static tine_go_answer call(uintptr_t pool, const tine_go_task *task, const void *input, uintptr_t batch)
 {
-    tine_go_answer answer = tine_go_submit(pool, task, input);
+    tine_go_answer answer = submit(pool, task, input);
     if (answer.code == 0)
         answer.count = next((tine_pool *)pool, (tine_go_batch *)batch, 1);
     return answer;
+}
+
+tine_go_answer tine_go_call(uintptr_t pool, tine_go_task task, uintptr_t batch)
+{
+    return call(pool, &task, task.small, batch);
+}
+
+tine_go_answer tine_go_call_input(uintptr_t pool, tine_go_task task, const void *input, uintptr_t batch)
+{
+    return call(pool, &task, input, batch);
 }
 
 int tine_go_wait(tine_pool *pool, tine_id id, tine_result *result)

@@ -31,8 +31,8 @@ void tine_go_init(void);
 void tine_go_allow_init(void);
 
 tine_go_answer tine_go_pool_create(tine_pool_options options, int initialize, const void *input, size_t length);
-/* A task to be submitted. Pointers to C's own memory are numbers here: Go does not look whether they are its own. An input
-   that is NULL, and yet has a length, is in small: Go need not keep memory for it then. */
+/* A task to be submitted. Pointers to C's own memory are numbers here: Go does not look whether they are its own. So is the input in
+   small, for calls without an input of their own: Go need not keep memory for it then, nor look through it. */
 typedef struct {
     uintptr_t name, user;
     size_t length;
@@ -43,8 +43,10 @@ typedef struct {
 } tine_go_task;
 
 /* -ETIMEDOUT: the window is full. */
-tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task, const void *input);
-tine_go_answer tine_go_call(uintptr_t pool, tine_go_task task, const void *input, uintptr_t batch);
+tine_go_answer tine_go_submit(uintptr_t pool, tine_go_task task);
+tine_go_answer tine_go_submit_input(uintptr_t pool, tine_go_task task, const void *input);
+tine_go_answer tine_go_call(uintptr_t pool, tine_go_task task, uintptr_t batch);
+tine_go_answer tine_go_call_input(uintptr_t pool, tine_go_task task, const void *input, uintptr_t batch);
 int tine_go_next(uintptr_t pool, uintptr_t batch, int most);
 void tine_go_release(uintptr_t pool, uintptr_t batch);
 int tine_go_wait(tine_pool *pool, tine_id id, tine_result *result);

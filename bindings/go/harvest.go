@@ -40,12 +40,13 @@ func (h *harvest) add(item int) {
 	}
 }
 
+var harvesting = "map"
+
 // wait takes these items, one at least.
 func (h *harvest) wait(pool *Pool) []int {
 	h.mu.Lock()
 	if len(h.items) == 0 {
-		waiter := &work{}
-		waiter.init(context.Background(), pool, "map")
+		waiter := &work{what: &harvesting, pool: pool}
 		h.waiter = waiter
 		h.mu.Unlock()
 		waiter.await(context.Background())

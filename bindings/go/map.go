@@ -83,7 +83,8 @@ func MapInto[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out], 
 	if options.Chunk < 0 {
 		return invalid(f.name, "MapOptions.Chunk is %d", options.Chunk)
 	}
-	if err := f.options.check(); err != nil {
+	own := f.taskOptions()
+	if err := own.check(); err != nil {
 		err.What = f.name
 		return err
 	}
@@ -122,7 +123,8 @@ func mapChunks[In, Out any](pool *Pool, f Function[In, Out], in []In, out []Out,
 	handle := cgo.NewHandle(m)
 	defer handle.Delete()
 	var flags C.uint32_t
-	if f.options.Idempotent {
+	own := f.taskOptions()
+	if own.Idempotent {
 		flags |= C.TINE_IDEMPOTENT
 	}
 	if options.StopOnFailure {
@@ -130,8 +132,8 @@ func mapChunks[In, Out any](pool *Pool, f Function[In, Out], in []In, out []Out,
 	}
 	answer := C.tine_go_map(pool.pointer, f.c, unsafe.Pointer(&some(bytesOf(in))[0]), C.size_t(f.in.size),
 		unsafe.Pointer(&some(bytesOf(out))[0]), C.size_t(f.out.size), C.size_t(len(in)), unsafe.Pointer(&some(options.Context)[0]),
-		C.size_t(len(options.Context)), C.size_t(options.Chunk), C.int64_t(f.options.Deadline),
-		C.uint32_t(f.options.Retries), flags, cBool(options.Progress != nil), C.uintptr_t(handle))
+		C.size_t(len(options.Context)), C.size_t(options.Chunk), C.int64_t(own.Deadline),
+		C.uint32_t(own.Retries), flags, cBool(options.Progress != nil), C.uintptr_t(handle))
 	m.raise()
 	if err := failedWith(f.name, answer); err != nil && !errors.Is(err, ErrItems) {
 		return err
@@ -200,7 +202,7 @@ func mapTasks[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out],
 			item := &mapItem[Out]{item: next, harvest: &harvest}
 			items[next] = item
 			f.submitFuture(ctx, pool, in[next], false, &item.Future, item)
-			if item.refused != nil {
+			if item.refused {
 				harvest.add(next)
 			}
 		}

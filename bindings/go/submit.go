@@ -15,8 +15,25 @@ import (
 
 // parcel is a task on its way to C: see tine_go_task.
 type parcel struct {
-	task  C.tine_go_task
-	input []byte
+	task    C.tine_go_task
+	input   []byte // empty where it is in the task
+	channel End
+}
+
+// inC submits the task.
+func (p *parcel) inC(pool C.uintptr_t) C.tine_go_answer {
+	if len(p.input) == 0 {
+		return C.tine_go_submit(pool, p.task)
+	}
+	return C.tine_go_submit_input(pool, p.task, unsafe.Pointer(&p.input[0])) // and not SliceData: see some
+}
+
+// callInC submits the task, and takes the next result into the batch.
+func (p *parcel) callInC(pool, batch C.uintptr_t) C.tine_go_answer {
+	if len(p.input) == 0 {
+		return C.tine_go_call(pool, p.task, batch)
+	}
+	return C.tine_go_call_input(pool, p.task, unsafe.Pointer(&p.input[0]), batch)
 }
 
 // check says which number C has no room for.
@@ -45,53 +62,62 @@ func (p *parcel) setOptions(o *TaskOptions) *Error {
 	if o.Idempotent {
 		p.task.flags = C.TINE_IDEMPOTENT
 	}
+	p.channel = o.Channel
 	return nil
 }
 
 // submit submits a task, whose end s is told of. With alone the caller will wait for it at once, so that it may as well lead:
 // then one crossing into C submits the task and takes its result.
-func (p *Pool) submit(ctx context.Context, w *work, parcel *parcel, options TaskOptions, alone bool, s settler) {
-	if ctx.Err() != nil {
-		w.refuse(ended(ctx, w.what))
-		return
-	}
-	if err := parcel.setOptions(&options); err != nil {
-		w.refuse(err)
-		return
-	}
-	alone = alone && ctx.Done() == nil && options.Channel == nil
-	var began time.Time
-	for first := true; ; first = false {
-		var room <-chan struct{}
-		if !first {
-			room = p.nextRoom() // before the attempt, so that room that comes after it is not missed
+//
+// The options are nil where they are the defaults.
+func (p *Pool) submit(ctx context.Context, w *work, parcel *parcel, options *TaskOptions, alone bool, s settler) {
+	if ctx.Done() != nil {
+		alone = false
+		if ctx.Err() != nil {
+			w.refuse(ended(ctx, *w.what))
+			return
 		}
-		err := p.attempt(w, parcel, options.Channel, alone, s)
-		switch {
-		case err == nil:
-			return
-		case err.Code != windowFull:
+	}
+	var roomTimeout time.Duration
+	if options != nil {
+		if err := parcel.setOptions(options); err != nil {
 			w.refuse(err)
 			return
-		case options.RoomTimeout < 0:
+		}
+		roomTimeout = options.RoomTimeout
+	}
+	err := p.attempt(w, parcel, alone, s)
+	if err != nil && err.Code == windowFull {
+		if roomTimeout < 0 {
 			err.Code = ErrWouldBlock
-			w.refuse(err)
-			return
-		case first:
-			began = time.Now()
-		default:
-			if err := w.awaitRoom(ctx, room, options.RoomTimeout, began); err != nil {
-				w.refuse(err)
-				return
-			}
+		} else {
+			err = p.submitLater(ctx, w, parcel, roomTimeout, alone, s)
+		}
+	}
+	if err != nil {
+		w.refuse(err)
+	}
+}
+
+// submitLater goes on where the window is full.
+func (p *Pool) submitLater(ctx context.Context, w *work, parcel *parcel, roomTimeout time.Duration, alone bool, s settler) *Error {
+	began := time.Now()
+	for {
+		room := p.nextRoom() // before the attempt, so that room that comes after it is not missed
+		err := p.attempt(w, parcel, alone, s)
+		if err == nil || err.Code != windowFull {
+			return err
+		}
+		if err := w.awaitRoom(ctx, room, roomTimeout, began); err != nil {
+			return err
 		}
 	}
 }
 
 // refuse settles work that is not submitted.
 func (w *work) refuse(err *Error) {
-	err.What, err.Delivery = w.what, NotStarted
-	w.refused = err
+	err.What, err.Delivery = *w.what, NotStarted
+	w.refused = true
 	w.settleWith(err)
 }
 
@@ -108,7 +134,7 @@ func (w *work) awaitRoom(ctx context.Context, room <-chan struct{}, timeout time
 	select {
 	case <-room:
 	case <-ctx.Done():
-		return ended(ctx, w.what)
+		return ended(ctx, *w.what)
 	case <-time.After(wait):
 	}
 	return nil
@@ -119,34 +145,33 @@ const windowFull = ErrDeadline
 
 // attempt submits a task, or fails with windowFull. With alone it leads, if nobody does, until the task has
 // settled.
-func (p *Pool) attempt(w *work, parcel *parcel, channel End, alone bool, s settler) *Error {
-	if err := p.enter(w.what); err != nil {
-		return closed(w.what)
+func (p *Pool) attempt(w *work, parcel *parcel, alone bool, s settler) *Error {
+	if err := p.enter(*w.what); err != nil {
+		return closed(*w.what)
 	}
 	if p.closing.Load() {
 		p.leave()
-		return closed(w.what)
+		return closed(*w.what)
 	}
 	if p.nested {
-		err := giving(channel, w.what, &parcel.task, func() bool { return p.runHere(w, parcel, s) })
+		err := p.attemptHere(w, parcel, s)
 		p.leave()
 		return err
 	}
 	place := p.open(s)
 	parcel.task.user = C.uintptr_t(place)
-	leads := alone && p.lead.TryLock()
+	leads := alone && parcel.channel == nil && p.lead.TryLock()
 	var answer C.tine_go_answer
 	var err *Error
 	switch {
 	case leads:
-		answer = p.callInC(parcel)
-	case channel == nil:
-		answer = p.submitInC(parcel)
+		answer = parcel.callInC(p.inC(), p.batchInC())
+	case parcel.channel == nil:
+		answer = parcel.inC(p.inC())
 	default:
-		answer, err = p.submitGiving(w, parcel, channel)
+		answer, err = p.submitGiving(w, parcel)
 	}
 	if err == nil && answer.code == 0 {
-		p.underWay.Add(1)
 		p.leave()
 		w.follow(answer.id)
 		if leads {
@@ -166,42 +191,33 @@ func (p *Pool) attempt(w *work, parcel *parcel, channel End, alone bool, s settl
 	if err != nil {
 		return err
 	}
-	return failedWith(w.what, answer).(*Error)
+	return failedWith(*w.what, answer).(*Error)
 }
 
 // submitGiving is apart because what its function keeps makes garbage, which a task without a channel need not.
-func (p *core) submitGiving(w *work, parcel *parcel, channel End) (answer C.tine_go_answer, err *Error) {
-	err = giving(channel, w.what, &parcel.task, func() bool {
-		answer = p.submitInC(parcel)
+func (p *core) submitGiving(w *work, parcel *parcel) (answer C.tine_go_answer, err *Error) {
+	task := *parcel
+	err = task.giving(*w.what, func() bool {
+		answer = task.inC(p.inC())
 		return answer.code == 0
 	})
 	return answer, err
 }
 
-// Without an input that is in the task itself, or there is none: see some.
-
-func (p *core) submitInC(parcel *parcel) C.tine_go_answer {
-	if len(parcel.input) == 0 {
-		return C.tine_go_submit(p.inC(), parcel.task, nil)
-	}
-	return C.tine_go_submit(p.inC(), parcel.task, unsafe.Pointer(&parcel.input[0]))
-}
-
-func (p *core) callInC(parcel *parcel) C.tine_go_answer {
-	if len(parcel.input) == 0 {
-		return C.tine_go_call(p.inC(), parcel.task, nil, p.batchInC())
-	}
-	return C.tine_go_call(p.inC(), parcel.task, unsafe.Pointer(&parcel.input[0]), p.batchInC())
+// attemptHere is apart for the same reason.
+func (p *core) attemptHere(w *work, parcel *parcel, s settler) *Error {
+	task := *parcel
+	return task.giving(*w.what, func() bool { return p.runHere(w, &task, s) })
 }
 
 // giving has f submit a task with the end of a channel that goes with it, if there is one. f says whether it has.
-func giving(channel End, what string, task *C.tine_go_task, f func() bool) *Error {
-	if channel == nil {
+func (p *parcel) giving(what string, f func() bool) *Error {
+	if p.channel == nil {
 		f()
 		return nil
 	}
-	if err := channel.end().let(what, func(c *C.tine_channel) bool {
-		task.channel = C.uintptr_t(uintptr(unsafe.Pointer(c)))
+	if err := p.channel.end().let(what, func(c *C.tine_channel) bool {
+		p.task.channel = C.uintptr_t(uintptr(unsafe.Pointer(c)))
 		return f()
 	}); err != nil {
 		return err.(*Error)
@@ -211,7 +227,7 @@ func giving(channel End, what string, task *C.tine_go_task, f func() bool) *Erro
 
 // runHere submits a task of a worker's, which has run when tine_submit returns. Whether it was submitted.
 func (p *core) runHere(w *work, parcel *parcel, s settler) bool {
-	answer := p.submitInC(parcel)
+	answer := parcel.inC(p.inC())
 	r := (*C.tine_result)(C.calloc(1, C.sizeof_tine_result))
 	defer C.free(unsafe.Pointer(r))
 	code := answer.code
@@ -221,7 +237,7 @@ func (p *core) runHere(w *work, parcel *parcel, s settler) bool {
 	}
 	if code != 0 {
 		answer.code = code
-		w.refuse(failedWith(w.what, answer).(*Error))
+		w.refuse(failedWith(*w.what, answer).(*Error))
 		return submitted
 	}
 	s.settle(r)

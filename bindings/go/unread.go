@@ -68,7 +68,7 @@ func (f *Future[Out]) waitApart() (value Out, err error) {
 	if f.unread == nil {
 		return f.Wait(context.Background())
 	}
-	err = apart(f.what, "its output", func() (err error) {
+	err = apart(*f.what, "its output", func() (err error) {
 		value, err = f.Wait(context.Background())
 		return err
 	})
@@ -85,8 +85,7 @@ func (f Function[In, Out]) submitApart(ctx context.Context, pool *Pool, in In) (
 		return nil
 	})
 	if err != nil {
-		future = &Future[Out]{}
-		future.init(ctx, pool, f.name)
+		future = &Future[Out]{work: work{what: &f.name, pool: pool}}
 		future.refuse(err.(*Error))
 	}
 	return future
