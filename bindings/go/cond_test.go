@@ -95,7 +95,7 @@ func TestCondWaitersCostFewThreads(t *testing.T) {
 	pool := newPool(t, tine.Options{Workers: 1})
 	m := got(tine.NewMutex(pool))(t)
 	c := got(tine.NewCond(pool, m))(t)
-	const n = 1000
+	const n = 400
 	signals := func() {
 		for range n {
 			c.Signal()
