@@ -182,14 +182,15 @@ func TestBarrierTakesAThreadForEachParty(t *testing.T) {
 	})
 }
 
-// box is a counter in the heap, with a mutex and a condition for those who wait until there is something in it. Began counts them.
-type box struct{ Lock, Filled, Items, Began tine.Address }
+// box is a counter in the heap, with a mutex and a condition for those who wait until there is something in it. Guests counts those
+// that have come from other processes.
+type box struct{ Lock, Filled, Items, Guests tine.Address }
 
 // opened is a box, as a process has it.
 type opened struct {
-	m            *tine.Mutex
-	c            *tine.Cond
-	items, began *int64
+	m             *tine.Mutex
+	c             *tine.Cond
+	items, guests *int64
 }
 
 func (b box) open(pool *tine.Pool) (o opened, err error) {
@@ -203,7 +204,7 @@ func (b box) open(pool *tine.Pool) (o opened, err error) {
 	if o.items, err = sharedCounter(pool, b.Items); err != nil {
 		return o, err
 	}
-	o.began, err = sharedCounter(pool, b.Began)
+	o.guests, err = sharedCounter(pool, b.Guests)
 	return o, err
 }
 
@@ -222,8 +223,8 @@ func (o opened) await(isTrue func() bool) {
 
 func (o opened) awaitEmpty() { o.await(func() bool { return *o.items == 0 }) }
 
-// take takes an item out of the box, and says so with the mutex held.
-func (o opened) take(ctx context.Context, taken func()) error {
+// take takes an item out of the box.
+func (o opened) take(ctx context.Context) error {
 	if err := o.m.Acquire(background); err != nil {
 		return err
 	}
@@ -234,7 +235,6 @@ func (o opened) take(ctx context.Context, taken func()) error {
 		}
 	}
 	*o.items--
-	taken()
 	return nil
 }
 
@@ -256,7 +256,7 @@ func TestCondLosesNoSignalToWhoLeaves(t *testing.T) {
 			stayed.Add(1)
 			go func() {
 				defer stayed.Done()
-				for b.take(stay, func() {}) == nil {
+				for b.take(stay) == nil {
 				}
 			}()
 		}
@@ -271,7 +271,7 @@ func TestCondLosesNoSignalToWhoLeaves(t *testing.T) {
 					left.Add(1)
 					go func() {
 						defer left.Done()
-						if err := b.take(ctx, func() {}); err != nil && !errors.Is(err, context.Canceled) {
+						if err := b.take(ctx); err != nil && !errors.Is(err, context.Canceled) {
 							t.Error(err)
 						}
 					}()
@@ -290,74 +290,6 @@ func TestCondLosesNoSignalToWhoLeaves(t *testing.T) {
 			stayed.Wait()
 		})
 	}
-}
-
-const eaters = 40
-
-var takeFromBox = tine.Register("take from box", func(ctx context.Context, b box) (struct{}, error) {
-	o, err := b.open(tine.PoolOf(ctx))
-	if err != nil {
-		return struct{}{}, err
-	}
-	errs := make(chan error)
-	for range eaters {
-		go func() {
-			o.put(0, func() { *o.began++ })
-			for {
-				if err := o.take(background, func() {}); err != nil {
-					errs <- err
-				}
-			}
-		}()
-	}
-	return struct{}{}, <-errs
-})
-
-// Processes that are killed while their goroutines wait, are on their way, or have been woken, take no item's signal along: as long
-// as there is somebody who waits the box becomes empty.
-func TestCondOutlivesItsWaiters(t *testing.T) {
-	pool := newPool(t, tine.Options{Workers: 2, Grace: time.Millisecond})
-	where := newBox(t, pool)
-	b := got(where.open(pool))(t)
-	submit := func() *tine.Future[struct{}] { return takeFromBox.Submit(background, pool, where) }
-	stays, kills := submit(), 0
-	within(t, 4*hang, func() {
-		b.await(func() bool { return *b.began >= eaters })
-		for round := range 60 {
-			var before int64
-			b.put(0, func() { before = *b.began })
-			dies := submit()
-			if round%4 != 0 { // else it is killed wherever it is
-				b.await(func() bool { return *b.began >= before+eaters })
-			}
-			killed := make(chan error, 1)
-			go func() {
-				time.Sleep(rand.N(time.Millisecond))
-				killed <- dies.Cancel()
-			}()
-			for range 1 + rand.N(60) {
-				if round%2 == 0 {
-					b.put(1, b.c.Signal)
-				} else {
-					b.put(3, func() { b.c.Signal(); b.c.Signal(); b.c.Signal() })
-				}
-			}
-			must(t, <-killed)
-			if err := dies.Err(); !errors.Is(err, tine.ErrCanceled) {
-				t.Fatal(err)
-			}
-			if dies.Deaths() > 0 {
-				kills++
-			}
-			b.awaitEmpty()
-		}
-		if kills < 30 {
-			t.Errorf("only %d of 60 were killed in the middle", kills)
-		}
-		if err := stays.Cancel(); err != nil {
-			t.Error("it has not stayed:", err)
-		}
-	})
 }
 
 // lateContext says that it is done before it tells anybody.
@@ -382,11 +314,11 @@ func TestCondSignalAndCancelAtOnce(t *testing.T) {
 	ctx := &lateContext{Context: inner}
 	within(t, hang, func() {
 		leaves, stays := make(chan error, 1), make(chan error, 1)
-		go func() { leaves <- b.take(ctx, func() {}) }()
+		go func() { leaves <- b.take(ctx) }()
 		awaitInside(".(*Cond).WaitContext(", 1)
 		b.m.Lock() // it has released it, in the wait
 		b.m.Unlock()
-		go func() { stays <- b.take(background, func() {}) }()
+		go func() { stays <- b.take(background) }()
 		awaitInside(".(*Cond).WaitContext(", 2)
 		ctx.isDone.Store(true)
 		b.put(1, b.c.Signal) // for the one that came first
@@ -407,7 +339,7 @@ func TestCloseEndsManyWaitsForACond(t *testing.T) {
 	const n = 100
 	errs := make(chan error, n)
 	for range n {
-		go func() { errs <- b.take(background, func() {}) }()
+		go func() { errs <- b.take(background) }()
 	}
 	within(t, hang, func() {
 		awaitInside(".(*Cond).WaitContext(", n)
