@@ -161,11 +161,7 @@ func (c *codec[T]) decode(p unsafe.Pointer, length int, value *T, alias bool) er
 	from := unsafe.Slice((*byte)(p), length)
 	switch c.form {
 	case plain:
-		if length != c.size {
-			return fmt.Errorf("%d bytes, where a %s has %d", length, c.name, c.size)
-		}
-		copy(unsafe.Slice((*byte)(unsafe.Pointer(value)), c.size), from)
-		return nil
+		return c.decodePlain(p, length, unsafe.Pointer(value))
 	case octets:
 		if !alias {
 			from = bytes.Clone(from)
@@ -182,5 +178,13 @@ func (c *codec[T]) decode(p unsafe.Pointer, length int, value *T, alias bool) er
 	if err := gob.NewDecoder(bytes.NewReader(from)).Decode(value); err != nil {
 		return fmt.Errorf("%d bytes that are no %s: %w", length, c.name, err)
 	}
+	return nil
+}
+
+func (c *codec[T]) decodePlain(p unsafe.Pointer, length int, value unsafe.Pointer) error {
+	if length != c.size {
+		return fmt.Errorf("%d bytes, where a %s has %d", length, c.name, c.size)
+	}
+	copy(unsafe.Slice((*byte)(value), length), unsafe.Slice((*byte)(p), length))
 	return nil
 }

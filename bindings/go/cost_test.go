@@ -1,6 +1,8 @@
 package tine_test
 
 import (
+	"context"
+	"runtime"
 	"testing"
 
 	"tine.example/tine"
@@ -23,5 +25,25 @@ func TestATaskCostsOneAllocation(t *testing.T) {
 		if n := testing.AllocsPerRun(500, f); n > 1 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
+	}
+}
+
+var allocations = tine.Register("allocations", func(context.Context, struct{}) (uint64, error) {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.Mallocs, nil
+})
+
+// In its worker a task costs its context.
+func TestATaskCostsItsWorkerOneAllocation(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 1})
+	const n = 1000
+	before := got(allocations.Call(background, pool, struct{}{}))(t)
+	for range n {
+		got(add.Call(background, pool, job{1, 2}))(t)
+	}
+	// The runtime's own goroutines allocate now and then.
+	if each := float64(got(allocations.Call(background, pool, struct{}{}))(t)-before) / n; each > 1.5 {
+		t.Errorf("%v allocations", each)
 	}
 }

@@ -58,31 +58,48 @@ func Register[In, Out any](name string, f func(ctx context.Context, in In) (Out,
 	function := Named[In, Out](name)
 	in, out := function.in, function.out
 	add(&registered{name: name, run: func(t *task, input unsafe.Pointer, length int) error {
-		var value In
-		if err := in.decode(input, length, &value, true); err != nil {
+		value, err := take(&in, input, length)
+		if err != nil {
 			return mislaid{fmt.Errorf("its input: %w", err)}
 		}
 		result, err := f(t, value)
 		if err != nil {
 			return err
 		}
-		return write(t, &out, &result)
+		if out.form == plain {
+			return t.writePlain(unsafe.Pointer(&result), out.size)
+		}
+		boxed := result // apart, so that a plain one needs no memory of the heap's
+		return write(t, &out, &boxed)
 	}})
 	return function
 }
 
-func write[Out any](t *task, out *codec[Out], result *Out) error {
-	if out.form == plain {
-		if out.size == 0 {
-			return nil
-		}
-		room := t.output(out.size)
-		if room == nil {
-			return noRoom(out.size)
-		}
-		copy(unsafe.Slice((*byte)(room), out.size), unsafe.Slice((*byte)(unsafe.Pointer(result)), out.size))
+// take makes a function's input. A []byte is the very memory at p.
+func take[In any](in *codec[In], p unsafe.Pointer, length int) (In, error) {
+	if in.form == plain {
+		var value In
+		err := in.decodePlain(p, length, unsafe.Pointer(&value))
+		return value, err
+	}
+	var boxed In // apart for the same reason
+	err := in.decode(p, length, &boxed, true)
+	return boxed, err
+}
+
+func (t *task) writePlain(value unsafe.Pointer, size int) error {
+	if size == 0 {
 		return nil
 	}
+	room := t.output(size)
+	if room == nil {
+		return noRoom(size)
+	}
+	copy(unsafe.Slice((*byte)(room), size), unsafe.Slice((*byte)(value), size))
+	return nil
+}
+
+func write[Out any](t *task, out *codec[Out], result *Out) error {
 	encoded, err := out.encode(result)
 	if err != nil {
 		return mislaid{fmt.Errorf("its output: %w", err)}

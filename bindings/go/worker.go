@@ -25,10 +25,10 @@ type task struct {
 	small  *C.char
 	length *C.size_t
 
-	mu   sync.Mutex
-	done chan struct{} // made when somebody asks for it
-	err  error
-	over bool
+	mu    sync.Mutex
+	done  chan struct{} // made when somebody asks for it
+	ended bool          // as a context
+	over  bool
 	// Its end of a channel, if it has asked for that.
 	channel *channelEnd
 }
@@ -44,7 +44,7 @@ func (t *task) Done() <-chan struct{} {
 	defer t.mu.Unlock()
 	if t.done == nil {
 		t.done = make(chan struct{})
-		if t.err != nil {
+		if t.ended {
 			close(t.done)
 		} else {
 			go t.watch()
@@ -57,7 +57,10 @@ func (t *task) Err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.look()
-	return t.err
+	if !t.ended {
+		return nil
+	}
+	return context.Canceled
 }
 
 func (t *task) Value(key any) any {
@@ -69,13 +72,13 @@ func (t *task) Value(key any) any {
 
 // look asks whether the task is to end. A task that is over is C's no more.
 func (t *task) look() {
-	if t.err == nil && !t.over && bool(C.tine_cancelled(t.pointer)) {
+	if !t.ended && !t.over && bool(C.tine_cancelled(t.pointer)) {
 		t.end()
 	}
 }
 
 func (t *task) end() {
-	t.err = context.Canceled
+	t.ended = true
 	if t.done != nil {
 		close(t.done)
 	}
@@ -88,7 +91,7 @@ func (t *task) watch() {
 	for range ticker.C {
 		t.mu.Lock()
 		t.look()
-		over := t.over || t.err != nil
+		over := t.over || t.ended
 		t.mu.Unlock()
 		if over {
 			return
@@ -99,7 +102,7 @@ func (t *task) watch() {
 func (t *task) finish() {
 	t.mu.Lock()
 	t.over = true
-	if t.err == nil {
+	if !t.ended {
 		t.end()
 	}
 	channel := t.channel
