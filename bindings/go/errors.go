@@ -106,6 +106,13 @@ type Error struct {
 	Cause    error    // of a cancelled task: why its context is done
 }
 
+// explain says why a task was cancelled that had a context.
+func (e *Error) explain(ctx context.Context) {
+	if e.Cause == nil && (e.Code == ErrCanceled || e.Code == ErrDeadline) {
+		e.Cause = context.Cause(ctx)
+	}
+}
+
 func (e *Error) Error() string {
 	text := e.Message
 	switch {

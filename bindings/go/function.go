@@ -184,14 +184,14 @@ func (f Function[In, Out]) Submit(ctx context.Context, pool *Pool, in In) *Futur
 
 func (f *Function[In, Out]) submit(ctx context.Context, pool *Pool, in In, alone bool) *Future[Out] {
 	future := &Future[Out]{}
+	future.endsWith(ctx)
 	f.submitFuture(ctx, pool, in, alone, future, future)
 	return future
 }
 
-// submitFuture submits a task whose end s is told of, which is the future or has it.
+// submitFuture submits a task whose end s is told of, which is the future or has it. The context ends the submitting alone.
 func (f *Function[In, Out]) submitFuture(ctx context.Context, pool *Pool, in In, alone bool, future *Future[Out], s settler) {
 	future.what, future.pool, future.out = &f.name, pool, &f.out
-	future.endsWith(ctx)
 	var parcel parcel
 	parcel.task.name = inNumbers(f.c)
 	if f.in.form == plain && f.in.size <= C.TINE_GO_SMALL {

@@ -67,8 +67,8 @@ func (f *Future[Out]) settle(r *C.tine_result) {
 	f.status, f.deaths = int32(r.status), uint32(r.deaths)
 	if r.status < 0 {
 		err := failure(*f.what, r)
-		if more := f.more.Load(); more != nil && more.ctx != nil && (err.Code == ErrCanceled || err.Code == ErrDeadline) {
-			err.Cause = context.Cause(more.ctx)
+		if more := f.more.Load(); more != nil && more.ctx != nil {
+			err.explain(more.ctx)
 		}
 		f.settleWith(err)
 		return

@@ -194,21 +194,26 @@ func mapTasks[In, Out any](ctx context.Context, pool *Pool, f Function[In, Out],
 	var call *Error // of what has failed without being an item's failure
 	stats, _ := pool.Stats()
 	window := max(256, 4*stats.Workers)
-	items := make([]*mapItem[Out], len(in))
-	var harvest harvest
+	harvest := &harvest[Out]{ctx: ctx, underWay: make([]*mapItem[Out], len(in))}
 	next, done := 0, 0
+	stop := afterFunc(ctx, harvest.end)
+	defer func() {
+		stop()
+		if done < len(in) { // Progress has panicked, or ended its goroutine
+			harvest.end()
+		}
+	}()
 	for done < len(in) {
 		for ; next < len(in) && next-done < window; next++ {
-			item := &mapItem[Out]{item: next, harvest: &harvest}
-			items[next] = item
+			item := &mapItem[Out]{item: next, harvest: harvest}
 			f.submitFuture(ctx, pool, in[next], false, &item.Future, item)
+			harvest.submitted(item)
 			if item.refused {
 				harvest.add(next)
 			}
 		}
 		for _, at := range harvest.wait(pool) {
-			value, err := items[at].Wait(context.Background())
-			items[at] = nil // its value is kept once
+			value, err := harvest.take(at).Wait(context.Background())
 			if err == nil {
 				out[at] = value
 			} else {

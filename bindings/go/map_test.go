@@ -164,7 +164,14 @@ func TestProgressThatDoesNotReturn(t *testing.T) {
 				t.Error(out)
 			}
 		}
-		must(t, pool.Shutdown(background)) // which waits for maps that are under way
+		// What is under way then is cancelled.
+		what, _ := nestedly(func() {
+			tine.MapWith(cancellable, pool, picky, []int{0, 1000}, tine.MapOptions{Progress: func(int, int) { panic("stop") }})
+		})
+		if what != "stop" {
+			t.Error(what)
+		}
+		must(t, pool.Shutdown(background)) // which waits for maps and tasks that are under way
 	})
 }
 
