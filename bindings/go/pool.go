@@ -139,8 +139,9 @@ func (p *Pool) TryShutdown() error {
 }
 
 // Close ends the pool: tasks that have not settled are cancelled, workers ended, and the heap's memory is gone, with
-// everything in it. It waits for calls that are in progress: Map ends by itself, and the pool's end ends waits for locks and queues,
-// Shutdown and ShareSegment. Again it does nothing.
+// everything in it. It waits for calls that are in progress: the pool's end ends waits for locks and queues, Shutdown and ShareSegment, and
+// a Map whose context can be cancelled. Any other Map goes on until all its items have been dealt with; nothing but a deadline
+// (Options.Deadline, TaskOptions.Deadline) ends those of its items that hang. Again Close does nothing.
 func (p *Pool) Close() error {
 	if p.nested {
 		return &Error{What: "close", Code: ErrWorker, Message: "a worker's pool is the host's to close"}
