@@ -65,6 +65,22 @@ func TestCloseEndsWhatWaitsForAStoppedWorker(t *testing.T) {
 	}
 }
 
+// A map whose items are tasks ends with the pool, though its context is not done.
+func TestCloseEndsAMapOfTasks(t *testing.T) {
+	pool := newPool(t, tine.Options{Workers: 2})
+	ctx, cancel := context.WithCancel(background)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- second(tine.Map(ctx, pool, picky, []int{1000, 1000, 1000})) }()
+	within(t, hang, func() {
+		wait(func() bool { return got(pool.Stats())(t).Submitted == 3 })
+		must(t, pool.Close())
+		if err := <-done; !errors.Is(err, tine.ErrCanceled) {
+			t.Error(err)
+		}
+	})
+}
+
 var lockAndLeave = tine.Register("lock and leave", func(ctx context.Context, address tine.Address) (struct{}, error) {
 	m, err := tine.OpenMutex(tine.PoolOf(ctx), address)
 	if err == nil {
