@@ -69,6 +69,28 @@ def test_map_draws_no_more_than_its_buffer(executor):
     assert list(results) == list(range(1, 100))
 
 
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_map_whose_buffer_is_filled_after_shutdown_says_so(chunksize):
+    with libtine.ProcessPoolExecutor(1) as executor:
+        results = executor.map(abs, range(100), buffersize=2, chunksize=chunksize)
+        complete = executor.map(abs, range(2 * chunksize), buffersize=2, chunksize=chunksize)
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        list(results)
+    assert list(complete) == list(range(2 * chunksize))  # nothing of it was left to be sent
+
+
+def test_map_draws_while_another_thread_shuts_down():
+    executor = libtine.ProcessPoolExecutor(1)
+
+    def items():
+        yield 1
+        executor.shutdown(wait=False)
+        yield 2
+
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        executor.map(abs, items())
+
+
 def test_map_timeout(executor):
     with pytest.raises(concurrent.futures.TimeoutError):
         list(executor.map(functions.sleep, [0, 30], timeout=0.2))

@@ -243,12 +243,14 @@ class ProcessPoolExecutor(Executor):
         arguments = itertools.chain(first, items)
         sent = 0
 
-        def send() -> bool:  # which does not keep the executor: when nobody has it any more, it ends
+        def send(executor: ProcessPoolExecutor) -> bool:  # not self: when nobody has it any more, it ends
             nonlocal sent
             chunk = list(itertools.islice(arguments, chunksize))
             if not chunk:
                 return False
             assert calls is not None
+            if executor._shut or calls.engine.over:
+                executor._start()  # which says that it is over
             try:
                 calls.submit(sent, chunk)
             except _native.NativeError as error:
@@ -260,12 +262,12 @@ class ProcessPoolExecutor(Executor):
 
         more = True
         if buffersize is None:
-            while send():
+            while send(self):
                 pass
             more = False
         else:
             for _ in range(buffersize):
-                if not (more := send()):
+                if not (more := send(self)):
                     break
 
         def take() -> Iterator[T]:
@@ -275,8 +277,8 @@ class ProcessPoolExecutor(Executor):
                 while taken < sent:
                     if more and (chunksize == 1 or taken % chunksize == 0):
                         executor = reference()
-                        if executor is not None and not executor._shut:
-                            more = send()
+                        if executor is not None:
+                            more = send(executor)
                         del executor
                     taken += 1
                     yield unwrap(results.next(end))
