@@ -1,9 +1,11 @@
 """libtine.Pool: what multiprocessing.Pool has, and what becomes of it when workers die."""
 
+import concurrent.futures
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from concurrent.futures.process import BrokenProcessPool
 
 import functions
@@ -11,7 +13,8 @@ import numpy as np
 import pytest
 
 import libtine
-from libtine.pool import WINDOW
+from libtine._engine import Results
+from libtine.pool import WINDOW, MapResult
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +142,47 @@ def test_a_callback_may_submit(pool):
         functions.add, (1,), callback=lambda _: pool.apply_async(functions.add, (2,), callback=lambda _: done.set())
     )
     assert done.wait(60)
+
+
+class _Slowly(int):
+    """A count, during each subtraction from which other threads run."""
+
+    def __sub__(self, other):
+        time.sleep(0.001)
+        return _Slowly(int(self) - other)
+
+
+def test_a_maps_results_may_come_on_several_threads():
+    """The engine's, and the caller's for what cannot be sent."""
+    result = MapResult(None, 40, None, None)
+    result._left = _Slowly(result._left)
+    threads = [threading.Thread(target=result.take, args=(n, (n,), False)) for n in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert result.get(0) == list(range(40))
+
+
+def test_a_map_of_much_that_cannot_be_sent_settles(pool):
+    items = [n if n % 2 else threading.Lock() for n in range(400)]
+    for chunksize in (1, 10):
+        with pytest.raises(TypeError, match="lock"):
+            pool.map_async(functions.echo, items, chunksize).get(60)
+
+
+def test_one_thread_that_gives_up_does_not_silence_another():
+    results = Results(ordered=True)
+    got = []
+    waiting = threading.Thread(target=lambda: got.append(results.next(None)), daemon=True)
+    waiting.start()
+    while not results._waiting:
+        time.sleep(0.001)
+    with pytest.raises(concurrent.futures.TimeoutError):
+        results.next(time.monotonic() + 0.01)
+    results.take(0, (1,), False)
+    waiting.join(10)
+    assert got == [1]
 
 
 def test_imap_reads_no_further_than_its_window(pool):

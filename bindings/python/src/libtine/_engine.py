@@ -492,7 +492,7 @@ class Results:
         self._early: dict[int, Sequence[Any]] = {}  # what has come before its turn, by its start
         self._ready: deque[Any] = deque()  # what is to be taken next
         self._next = 0  # the number of the first result that is in neither
-        self._waiting = False
+        self._waiting = 0  # how many threads
         self._changed = threading.Condition(threading.Lock())
 
     def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
@@ -527,6 +527,8 @@ class Results:
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError
-                self._waiting = True
-                self._changed.wait(left)
-                self._waiting = False
+                self._waiting += 1
+                try:
+                    self._changed.wait(left)
+                finally:
+                    self._waiting -= 1

@@ -111,21 +111,24 @@ class MapResult(ApplyResult[list[T]]):
         super().__init__(pool, callback, error_callback)
         self._values: list[Any] = [None] * count
         self._left = count
+        self._lock = threading.Lock()  # what cannot be sent is told by the caller's thread, the rest by the engine's
         self._failure: tuple[int, Failed] | None = None
         if not count:
             self._callback = None  # as with multiprocessing's
             self._set([])
 
     def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
-        if failed:
-            for index, value in enumerate(values, start):
-                if type(value) is Failed and (self._failure is None or index < self._failure[0]):
-                    self._failure = index, value
-        self._values[start : start + len(values)] = values
-        self._left -= len(values)
-        if not self._left:
-            all_values, self._values = self._values, []
-            self._set(all_values if self._failure is None else self._failure[1])
+        with self._lock:
+            if failed:
+                for index, value in enumerate(values, start):
+                    if type(value) is Failed and (self._failure is None or index < self._failure[0]):
+                        self._failure = index, value
+            self._values[start : start + len(values)] = values
+            self._left -= len(values)
+            if self._left:
+                return
+        all_values, self._values = self._values, []
+        self._set(all_values if self._failure is None else self._failure[1])
 
 
 class IMapIterator(Generic[T]):
