@@ -64,6 +64,56 @@ def raise_unreadable():
     raise Unreadable(1, 2)
 
 
+class Rebuilt(Exception):
+    """Its pickle is that of something that is no exception: here, or in the host alone."""
+
+    def __init__(self, where):
+        super().__init__(where)
+
+    def __reduce__(self):
+        return _rebuilt, (self.args[0], os.getpid())
+
+
+def _rebuilt(where, pid):
+    return "not an exception" if where == "everywhere" or os.getpid() != pid else Rebuilt(where)
+
+
+def raise_rebuilt(where):
+    raise Rebuilt(where)
+
+
+class Silent(Exception):
+    """It has no text."""
+
+    def __str__(self):
+        raise OSError("no text")
+
+
+def _raise_silent(pid):
+    if pid != os.getpid():
+        raise Silent
+    return 1
+
+
+class NotToBeReadAndSilent:
+    def __reduce__(self):
+        return _raise_silent, (os.getpid(),)
+
+
+def give_silent(_n=0):
+    return NotToBeReadAndSilent()
+
+
+def raise_silent(_n=0):
+    raise Silent(NotToBeReadAndSilent())
+
+
+def die_at_one(n):
+    if n == 1:
+        die()
+    return n
+
+
 def give_lambda():
     return {"callback": lambda: 0}
 

@@ -5,6 +5,7 @@ import concurrent.futures
 import gc
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,48 @@ def test_exception_that_cannot_be_read_fails_its_own_call(executor):
     error = error_of(executor.submit(functions.raise_unreadable))
     assert "Unreadable" in str(error) and "cannot be sent" in str(error)
     assert result(executor.submit(functions.add, 1)) == 1
+
+
+@pytest.mark.parametrize("where", ["everywhere", "in the host"])
+def test_an_exception_that_is_read_as_something_else_fails_its_own_call(executor, where):
+    for error in [error_of(executor.submit(functions.raise_rebuilt, where)), *errors_of_chunk(where)]:
+        assert re.search("cannot be (sent|read): TypeError", str(error))
+    assert result(executor.submit(functions.add, 1)) == 1
+
+
+def errors_of_chunk(where):
+    with libtine.Pool(1) as pool:
+        results = pool.imap(functions.raise_rebuilt, [where] * 5, 5)
+        for _ in range(5):
+            with pytest.raises(Exception) as caught:
+                results.next(HANG_SECONDS)
+            yield caught.value
+
+
+@pytest.mark.parametrize("function", [functions.give_silent, functions.raise_silent])
+def test_an_exception_without_a_text_fails_its_own_call(executor, function):
+    assert "<exception str() failed>" in str(error_of(executor.submit(function)))
+    for chunksize in (1, 4):
+        with pytest.raises(Exception, match=r"<exception str\(\) failed>"):
+            next(executor.map(function, range(4), chunksize=chunksize, timeout=HANG_SECONDS))
+    unread = executor.submit(functions.echo, functions.NotToBeReadAndSilent())
+    assert "<exception str() failed>" in str(error_of(unread))
+
+
+def test_what_goes_wrong_in_the_engine_settles_the_call(executor, monkeypatch):
+    def fail(*_):
+        raise MemoryError("in the engine")
+
+    result(executor.submit(functions.add, 1))
+    monkeypatch.setattr(_engine, "read", fail)
+    monkeypatch.setattr(_engine.errors, "of_status", fail)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    assert "in the engine" in str(error_of(executor.submit(functions.raise_error, KeyError(1))))
+    assert "in the engine" in str(error_of(executor.submit(functions.die)))
+    for chunksize in (1, 10):
+        for function in (functions.die_at_one, functions.reciprocal):
+            with pytest.raises(MemoryError, match="in the engine"):
+                list(executor.map(function, range(10), chunksize=chunksize, timeout=HANG_SECONDS))
 
 
 def test_what_cannot_be_pickled_is_named(executor):

@@ -1,5 +1,7 @@
 """Faults on request: what is asked for comes where it was asked for, and nothing else."""
 
+import contextlib
+
 import functions
 import pytest
 
@@ -48,6 +50,19 @@ def test_memory_that_is_not_there():
         with pytest.raises(MemoryError):
             executor.submit(len, long)
         assert executor.submit(len, long).result(HANG_SECONDS) == len(long)
+
+
+@pytest.mark.parametrize("number", range(2, 10))
+def test_a_chunk_that_finds_no_memory_settles(number):
+    """Wherever it is missing: for the rest of the chunk, too, after its worker has died."""
+    faults = libtine.Faults(kill_call=1, fail_alloc=number)
+    with libtine.ProcessPoolExecutor(1, faults=faults) as executor:
+        try:
+            results = executor.map(len, [bytes(5000)] * 20, chunksize=20, timeout=HANG_SECONDS)
+        except MemoryError:
+            return
+        with contextlib.suppress(MemoryError, libtine.TineError, libtine.WorkerDied):  # settled, too
+            assert list(results) == [5000] * 20
 
 
 def test_a_map_loses_nothing_else():

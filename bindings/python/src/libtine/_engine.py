@@ -14,7 +14,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
@@ -56,6 +55,9 @@ class Token(Protocol):
     """What goes with a call, and is told what came of it."""
 
     def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None: ...
+
+    def fail(self, error: BaseException) -> None:
+        """settle has raised the error: whatever it has not settled has failed with it."""
 
 
 def start_method(context: Any) -> str:
@@ -296,11 +298,19 @@ class Engine:
             token, *answer = answers.pop()
             try:
                 token.settle(*answer)
-            except BaseException:  # of a callback of the user's: this thread goes on
-                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            except BaseException as error:  # of a callback of the user's, say: this thread goes on
+                self._report()
+                try:
+                    token.fail(error)
+                except BaseException:
+                    self._report()
             if self._kept:
                 self._kept.pop(token, None)
             del token, answer
+
+    @staticmethod
+    def _report() -> None:
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -332,9 +342,9 @@ def read(raised: bool, message: Any) -> Any:
     """What a message, or a message and its input, holds: a value, or Failed."""
     try:
         value = _codec.loads(message[0], 0, message[1]) if type(message) is tuple else _codec.loads(message)
+        return Failed(_worker.rebuild(*value)) if raised else value
     except BaseException as error:
         return Failed(errors.unreadable("the result", error))
-    return Failed(_worker.rebuild(*value)) if raised else value
 
 
 def read_answer(status: int, value: Any, odd: Any, detail: Detail) -> Any:
@@ -371,25 +381,34 @@ class Calls:
 
     def submit(self, start: int, items: list[Any]) -> None:
         """Sends calls, as one task if it can be. What cannot be sent has failed when this returns."""
-        if self.broken is not None:
-            self.job.take(start, [Failed(self.broken)] * len(items), True)
-        elif len(items) == 1:
-            self._submit_one(start, items[0])
-        elif self.engine.single or self.reference is None:
-            for at, item in enumerate(items, start):
-                self._submit_one(at, item)
-        else:
-            message: list[_codec.Part] | None
-            plain = _native.encode_chunk(self.reference, items, self.star, True)
-            if plain is not None:
-                message = [plain]
-            else:
-                message = self._pickled_chunk(items)
-                if message is None:
-                    for at, item in enumerate(items, start):
-                        self._submit_one(at, item)
-                    return
+        message = self._message_of_chunk(items)
+        if message is not None:
             self.tasks.append(self.engine.submit(message, _Chunk(self, start, items), count=len(items)))
+            return
+        for index, item in enumerate(items, start):
+            failure = self._submit_one(index, item)
+            if failure is not None:
+                self.job.take(index, [failure], True)
+
+    def send(self, start: int, items: list[Any]) -> bool:
+        """As submit, but it raises nothing: calls that the pool does not take have failed, too. Whether it took all."""
+        try:
+            message = self._message_of_chunk(items)
+            if message is not None:
+                self.tasks.append(self.engine.submit(message, _Chunk(self, start, items), count=len(items)))
+                return True
+        except BaseException as error:
+            self.job.take(start, [_not_taken(error)] * len(items), True)
+            return False
+        taken = True
+        for index, item in enumerate(items, start):
+            try:
+                failure = self._submit_one(index, item)
+            except BaseException as error:
+                failure, taken = _not_taken(error), False
+            if failure is not None:
+                self.job.take(index, [failure], True)
+        return taken
 
     def cancel(self) -> None:
         """Those that have not begun never do."""
@@ -399,8 +418,13 @@ class Calls:
                 self.engine.cancel(task)
         self.tasks.clear()
 
-    def _pickled_chunk(self, items: list[Any]) -> list[_codec.Part] | None:
-        assert self.reference is not None
+    def _message_of_chunk(self, items: list[Any]) -> list[_codec.Part] | None:
+        """None: one by one."""
+        if len(items) == 1 or self.engine.single or self.reference is None:
+            return None
+        plain = _native.encode_chunk(self.reference, items, self.star, True)
+        if plain is not None:
+            return [plain]
         try:
             body = pickled(items)
         except Exception:
@@ -409,7 +433,10 @@ class Calls:
         assert head is not None
         return [head, *body]
 
-    def _submit_one(self, index: int, item: Any) -> None:
+    def _submit_one(self, index: int, item: Any) -> Failed | None:
+        """Why the call cannot be sent, if it cannot. Raises what the pool says."""
+        if self.broken is not None:
+            return Failed(self.broken)
         message: list[_codec.Part]
         try:
             args = tuple(item) if self.star else (item,)
@@ -417,35 +444,47 @@ class Calls:
             message = [plain] if plain is not None else pickled((self.function, args, {}))
         except Exception as error:
             where = None if self.star and not isinstance(item, tuple) else _codec.find_unpicklable(args, "args")
-            failure = errors.with_note(error, f"the call cannot be sent: {where}") if where else error
-            self.job.take(index, [Failed(failure)], True)
-            return
+            return Failed(errors.with_note(error, f"the call cannot be sent: {where}") if where else error)
         self.tasks.append(self.engine.submit(message, _One(self, index)))
+        return None
+
+
+def _not_taken(error: BaseException) -> Failed:
+    """By the pool, which has raised the error."""
+    if isinstance(error, _native.NativeError):
+        return Failed(errors.of_status(error.args[0], str(error.args[2]), 0, None))
+    return Failed(error)
 
 
 class _One:
     """The token of one call of several."""
 
-    __slots__ = ("calls", "index")
+    __slots__ = ("calls", "index", "told")
 
     def __init__(self, calls: Calls, index: int) -> None:
-        self.calls, self.index = calls, index
+        self.calls, self.index, self.told = calls, index, False
 
     def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None:
-        if odd is None and detail is None:
-            self.calls.job.take(self.index, (value,), False)
-            return
-        outcome = read_answer(status, value, odd, detail)
+        outcome = value if odd is None and detail is None else read_answer(status, value, odd, detail)
+        self._tell(outcome)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.told:
+            self._tell(Failed(error))
+
+    def _tell(self, outcome: Any) -> None:
+        self.told = True
         self.calls.job.take(self.index, (outcome,), type(outcome) is Failed)
 
 
 class _Chunk:
     """The token of a chunk. When its worker has died, the call that it died in has failed; those behind go again."""
 
-    __slots__ = ("calls", "items", "start")
+    __slots__ = ("calls", "items", "start", "told")
 
     def __init__(self, calls: Calls, start: int, items: list[Any]) -> None:
         self.calls, self.start, self.items = calls, start, items
+        self.told = 0  # of how many of them it is decided what becomes of them
 
     def settle(self, status: int, values: Any, odd: Any, detail: Detail, begun: int) -> None:
         failed = bool(odd)
@@ -467,20 +506,21 @@ class _Chunk:
                 again = [self.items[done + 1 :]]
             else:  # it died between two calls, or while it read them: one by one, whoever kills is found
                 again = [[item] for item in self.items[done:]]
-        start = self.start
         if values:
-            self.calls.job.take(start, values, failed)
-        start += len(values)
+            self._tell(values, failed)
         for items in again:
             if items:
-                self._again(start, items)
-            start += len(items)
+                at, self.told = self.told, self.told + len(items)
+                self.calls.send(self.start + at, items)
 
-    def _again(self, start: int, items: list[Any]) -> None:
-        try:
-            self.calls.submit(start, items)
-        except _native.NativeError as error:
-            self.calls.job.take(start, [Failed(BrokenProcessPool(str(error.args[2])))] * len(items), True)
+    def fail(self, error: BaseException) -> None:
+        left = len(self.items) - self.told
+        if left > 0:
+            self._tell([Failed(error)] * left, True)
+
+    def _tell(self, values: Sequence[Any], failed: bool) -> None:
+        at, self.told = self.told, self.told + len(values)
+        self.calls.job.take(self.start + at, values, failed)
 
 
 class Results:

@@ -34,8 +34,13 @@ def rebuild(error: BaseException, text: str, cause: BaseException | None) -> Bas
     """In the host: an exception with what goes with it."""
     from concurrent.futures.process import _RemoteTraceback
 
-    error.__cause__ = cause if cause is not None else _RemoteTraceback(text)  # type: ignore[arg-type]
+    set_cause(error, cause if cause is not None else _RemoteTraceback(text))  # type: ignore[arg-type]
     return error
+
+
+def set_cause(error: BaseException, cause: BaseException) -> None:
+    """error.__cause__ = cause, which the error's own class cannot refuse; a TypeError where it is no exception."""
+    BaseException.__dict__["__cause__"].__set__(error, cause)
 
 
 def dump(result: Any) -> Sequence[_codec.Part]:
@@ -57,9 +62,15 @@ def _message(error: BaseException, cause: BaseException | None = None) -> Sequen
     text = f'\n"""\n{text}"""'
     try:
         parts = _codec.dumps((error, text, cause))
-        _codec.loads(b"".join(bytes(part) for part in parts))  # one that cannot be read here could not be read there
+        # One that cannot be read here could not be read there.
+        read, _text, _cause = _codec.loads(b"".join(bytes(part) for part in parts))
+        if not isinstance(read, BaseException):
+            raise TypeError(f"its pickle is that of a {type(read).__name__}")
     except Exception as reason:
-        plain = RuntimeError(f"{type(error).__name__}: {error} (it cannot be sent: {type(reason).__name__}: {reason})")
+        from .errors import text_of
+
+        why = f"{type(reason).__name__}: {text_of(reason)}"
+        plain = RuntimeError(f"{type(error).__name__}: {text_of(error)} (it cannot be sent: {why})")
         parts = _codec.dumps((plain, text, None))
     return parts
 
@@ -71,10 +82,10 @@ def failed(error: BaseException) -> Sequence[_codec.Part]:
 
 def unreadable(error: BaseException) -> Sequence[_codec.Part]:
     """An exception that came of reading a call."""
-    from .errors import Unreadable
+    from .errors import Unreadable, text_of
 
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, AttributeError) and "__main__" in str(error) and not _main_can_be_run:
+    text = f"{type(error).__name__}: {text_of(error)}"
+    if isinstance(error, AttributeError) and "__main__" in text and not _main_can_be_run:
         text += (
             " (the main module of the host has no file that a worker could run: it was typed in, or given by -c; "
             "install cloudpickle, which sends its functions by value, or put them into a module)"

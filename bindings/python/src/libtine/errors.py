@@ -102,17 +102,25 @@ class ResultNotSent(MaybeEncodingError, pickle.PicklingError):  # type: ignore[m
         return self.text or super().__str__()
 
 
+def text_of(error: BaseException) -> str:
+    """str(error), also of one whose class makes that fail."""
+    try:
+        return str(error)
+    except BaseException:
+        return "<exception str() failed>"  # as module traceback has it
+
+
 def with_note(error: BaseException, note: str) -> BaseException:
     """An exception of the same class with a note before its text, where its class lets us."""
     try:
         noted = type(error)(f"{note} ({error})")
     except Exception:
-        return RuntimeError(f"{note} ({type(error).__name__}: {error})")
+        return RuntimeError(f"{note} ({type(error).__name__}: {text_of(error)})")
     return noted
 
 
 def unreadable(what: str, error: BaseException) -> Unreadable:
-    failure = Unreadable(f"{what} cannot be read: {type(error).__name__}: {error}")
+    failure = Unreadable(f"{what} cannot be read: {type(error).__name__}: {text_of(error)}")
     failure.__cause__ = error
     return failure
 

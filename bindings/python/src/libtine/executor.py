@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures as standard
 from concurrent.futures import CancelledError, Executor
+from concurrent.futures._base import RUNNING
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -66,6 +67,11 @@ class Future(standard.Future[T]):
             self.set_exception(outcome.error)
         else:
             self.set_result(outcome)
+
+    def fail(self, error: BaseException) -> None:
+        """What the engine tells of what has gone wrong in settle."""
+        if not self.done() and (self._state == RUNNING or self.set_running_or_notify_cancel()):
+            self.set_exception(error)
 
 
 class _CallQueue:

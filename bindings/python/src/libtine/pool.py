@@ -29,6 +29,7 @@ from ._engine import (
     start_method,
     unwrap,
 )
+from ._worker import set_cause
 
 __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool", "ThreadPool"]
 
@@ -47,7 +48,7 @@ def _with_pool_traceback(failure: Failed) -> Failed:
     """The cause of what came from a worker is of the class that multiprocessing's pools have for it."""
     cause = failure.error.__cause__
     if isinstance(cause, _RemoteTraceback):
-        failure.error.__cause__ = RemoteTraceback(cause.tb)
+        set_cause(failure.error, RemoteTraceback(cause.tb))
     return failure
 
 
@@ -86,6 +87,10 @@ class ApplyResult(Generic[T]):
     def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None:
         """What the engine tells of the call."""
         self._set(value if odd is None and detail is None else read_answer(status, value, odd, detail))
+
+    def fail(self, error: BaseException) -> None:
+        if not self.ready():
+            self._set(Failed(error))
 
     def _set(self, outcome: Any) -> None:
         self._outcome = outcome
