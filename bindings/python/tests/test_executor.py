@@ -279,6 +279,34 @@ def test_shutdown_cancels_futures():
     assert all(future.cancelled() for future in rest)
 
 
+@pytest.mark.parametrize("method", ["kill_workers", "terminate_workers"])
+def test_workers_that_are_ended_end_a_chunk(method, tmp_path):
+    executor = libtine.ProcessPoolExecutor(1)
+    results = executor.map(functions.leave_file_and_sleep, [(str(tmp_path), n) for n in range(10)], chunksize=10)
+    while not os.listdir(tmp_path):
+        time.sleep(0.001)
+    getattr(executor, method)()
+    with pytest.raises(libtine.WorkerDied):
+        next(results)
+    executor._engine.thread.join(HANG_SECONDS)
+    assert not executor._engine.thread.is_alive()
+    assert os.listdir(tmp_path) == ["0"]
+
+
+def test_a_pool_that_is_terminated_ends_a_chunk_whose_worker_dies(tmp_path):
+    pool = libtine.Pool(1)
+    result = pool.map_async(functions.leave_file_and_sleep, [(str(tmp_path), n) for n in range(10)], 10)
+    while not os.listdir(tmp_path):
+        time.sleep(0.001)
+    pool._engine.no_more = True  # as terminate does, before the death is seen
+    pool._pool[0].kill()
+    with pytest.raises(libtine.WorkerDied):
+        result.get(HANG_SECONDS)
+    pool.terminate()
+    pool.join()
+    assert os.listdir(tmp_path) == ["0"]
+
+
 def test_forgotten_executor_ends():
     executor = libtine.ProcessPoolExecutor(1)
     future = executor.submit(functions.pid)

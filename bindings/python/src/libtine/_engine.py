@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import TimeoutError
+from concurrent.futures import CancelledError, TimeoutError
 from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
@@ -191,6 +191,7 @@ class Engine:
         # has.
         self.single = bool(retries or deadline) or engine != "local"
         self.over = False
+        self.no_more = False  # what has not begun never does, whatever its chunk has come to
         self._idle = False
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._kept: dict[Token, list[Any]] = {}  # shared memory that is in a call's arguments
@@ -252,10 +253,12 @@ class Engine:
             self.pool.cancel(task)
 
     def cancel_queued(self) -> None:
+        self.no_more = True
         with contextlib.suppress(_native.NativeError):
             self.pool.cancel_queued()
 
     def cancel_all(self) -> None:
+        self.no_more = True
         with contextlib.suppress(_native.NativeError):
             self.pool.cancel_all()
 
@@ -410,6 +413,16 @@ class Calls:
                 self.job.take(index, [failure], True)
         return taken
 
+    def send_again(self, start: int, items: list[Any]) -> None:
+        """As send, of what has not begun though it was under way."""
+        engine = self.engine
+        if engine.no_more:
+            self.job.take(start, [Failed(CancelledError())] * len(items), True)
+            return
+        self.send(start, items)
+        if engine.no_more:  # since when? What was queued by then may have been cancelled before this was.
+            engine.cancel_queued()
+
     def cancel(self) -> None:
         """Those that have not begun never do."""
         pool = self.engine.pool
@@ -511,7 +524,7 @@ class _Chunk:
         for items in again:
             if items:
                 at, self.told = self.told, self.told + len(items)
-                self.calls.send(self.start + at, items)
+                self.calls.send_again(self.start + at, items)
 
     def fail(self, error: BaseException) -> None:
         left = len(self.items) - self.told
