@@ -1,6 +1,8 @@
 """libtine.Pool: what multiprocessing.Pool has, and what becomes of it when workers die."""
 
 import concurrent.futures
+import gc
+import itertools
 import multiprocessing
 import os
 import signal
@@ -198,6 +200,101 @@ def test_imap_reads_no_further_than_its_window(pool):
     for taken in range(1, 3 * WINDOW):
         assert next(iterator) == taken
         assert drawn - taken <= WINDOW
+
+
+def test_imap_does_not_wait_for_its_iterable(pool):
+    """Which may go on only when the results so far have been seen."""
+    for chunksize in (1, 3):
+        for method in (pool.imap, pool.imap_unordered):
+            seen = threading.Event()
+
+            def items(seen=seen, chunksize=chunksize):
+                yield from range(chunksize)
+                assert seen.wait(60)
+                yield chunksize
+
+            iterator = method(functions.echo, items(), chunksize)
+            assert sorted(next(iterator) for _ in range(chunksize)) == list(range(chunksize))
+            with pytest.raises(multiprocessing.TimeoutError):
+                iterator.next(timeout=0.01)
+            seen.set()
+            assert list(iterator) == [chunksize]
+
+
+def test_imap_ends_with_its_pool_whatever_its_iterable_does():
+    go = threading.Event()
+
+    def items():
+        yield 1
+        go.wait(60)
+        yield 2
+
+    with libtine.Pool(1) as pool:
+        iterator = pool.imap(functions.echo, items())
+        assert next(iterator) == 1
+    with pytest.raises(BrokenProcessPool):
+        iterator.next(60)
+    with pytest.raises(StopIteration):
+        iterator.next(60)
+    pool.join()
+    go.set()
+
+
+def test_a_pool_that_is_forgotten_ends_in_spite_of_an_imap():
+    pool = libtine.Pool(1)
+    iterator = pool.imap(functions.echo, itertools.count())
+    assert next(iterator) == 0
+    thread = pool._engine.thread
+    pool._state = "TERMINATE"  # it warns otherwise
+    del pool, iterator
+    gc.collect()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_imap_takes_no_more_memory_than_it_needs(pool):
+    """Ahead of what is taken are as many large items as the workers need, and not as many as the heap holds."""
+    drawn = 0
+
+    def frames():
+        nonlocal drawn
+        for drawn in range(1, 101):  # noqa: B007
+            yield bytes(6 << 20)
+
+    iterator = pool.imap(functions.echo, frames())
+    for taken in range(1, 101):
+        assert len(next(iterator)) == 6 << 20
+        assert drawn - taken <= 20
+
+
+def test_imap_is_all_there_where_the_iterable_raises(pool):
+    def items():
+        yield from range(7)
+        raise KeyError("the eighth")
+
+    for method in (pool.imap, pool.imap_unordered):
+        for chunksize in (1, 3, 10):
+            iterator = method(functions.echo, items(), chunksize)
+            outcomes = []
+            while len(outcomes) < 8:
+                try:
+                    outcomes.append(next(iterator))
+                except KeyError:
+                    outcomes.append(7)
+            assert (outcomes if method == pool.imap else sorted(outcomes)) == list(range(8))
+            with pytest.raises(StopIteration):
+                next(iterator)
+
+
+def test_imap_by_several_threads_ends_for_each(pool):
+    iterator = pool.imap(functions.echo, range(500))
+    got = []
+    threads = [threading.Thread(target=lambda: got.extend(iterator), daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(got) == list(range(500))
 
 
 def test_close_lets_everything_finish():
