@@ -73,6 +73,43 @@ def test_a_death_costs_its_call(native):
     assert [struct.unpack("i", calls[at].result())[0] for at in (0, 2)] == [27, 33]
 
 
+def test_a_callback_that_ends_its_thread_costs_nothing_else(library, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def leave(_call):
+        raise SystemExit
+
+    with foreign.Pool(1, [library]) as pool:
+        for _ in range(3):
+            call = pool.submit("tripled", struct.pack("i", 1))
+            call.add_done_callback(leave)
+        assert struct.unpack("i", pool.submit("tripled", struct.pack("i", 2)).result(30)) == (6,)
+
+
+def test_a_call_that_is_submitted_while_the_pool_is_closed_settles(library):
+    pool = foreign.Pool(1, [library])
+    native, closing = pool._pool, []
+
+    class Submitting:
+        def __getattr__(self, name):
+            return getattr(native, name)
+
+        def submit(self, *arguments):
+            task = native.submit(*arguments)
+            closing.append(threading.Thread(target=pool.close, daemon=True))
+            closing[0].start()
+            while not pool._under_way.over:
+                time.sleep(0.001)
+            time.sleep(0.05)  # in which the thread that hands out results must not end
+            return task
+
+    pool._pool = Submitting()
+    call = pool.submit("tripled", struct.pack("i", 1))
+    assert call.outcome(30) is not None
+    closing[0].join(30)
+    assert not closing[0].is_alive()
+
+
 def test_a_map(native):
     items, results = struct.pack("6i", *range(8, 14)), bytearray(24)
     failed = native.map("tripled", items, results, 6, chunk=2)

@@ -302,18 +302,18 @@ class Engine:
             try:
                 token.settle(*answer)
             except BaseException as error:  # of a callback of the user's, say: this thread goes on
-                self._report()
+                report_in_thread()
                 try:
                     token.fail(error)
                 except BaseException:
-                    self._report()
+                    report_in_thread()
             if self._kept:
                 self._kept.pop(token, None)
             del token, answer
 
-    @staticmethod
-    def _report() -> None:
-        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+def report_in_thread() -> None:
+    """Tells of the exception that is being handled, as of one that ends a thread."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

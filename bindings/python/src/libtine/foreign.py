@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import _native, _payload, errors
-from ._engine import START_METHODS, ns
+from ._engine import START_METHODS, ns, report_in_thread
 from ._foreign_process import Exit, Process, Segment, program_of
 from ._placed import (
     Barrier,
@@ -207,6 +207,8 @@ class Pool:
         _payload.check_kind(returns)
         call = Call(self._pool, name, returns)
         parts = _payload.encode(kind, value, f"the value for {name}")
+        self._under_way.begin()
+        submitted = False
         try:
             call._task = self._pool.submit(
                 os.fsencode(name),
@@ -218,13 +220,15 @@ class Pool:
                 bool(retries) if idempotent is None else idempotent,
                 timeout_ns(timeout),
             )
+            submitted = True
         except errors.TineError as error:
             if error.name in ("EAGAIN", "ETIMEDOUT"):
                 raise TimeoutError(f"{name}: the pool's window is full") from None
             raise
+        finally:
+            self._under_way.begun(submitted)
         if call.cancelled():  # before it had a number
             call.cancel()
-        self._under_way.add()
         return call
 
     def map(
@@ -428,13 +432,23 @@ class _UnderWay:
 
     def __init__(self) -> None:
         self.count = 0
+        self.coming = 0  # calls that are being submitted
         self.over = False
         self.changed = threading.Condition(threading.Lock())
 
-    def add(self, n: int = 1) -> None:
+    def begin(self) -> None:
         with self.changed:
-            self.count += n
+            self.coming += 1
+
+    def begun(self, submitted: bool) -> None:
+        with self.changed:
+            self.coming -= 1
+            self.count += submitted
             self.changed.notify()
+
+    def settled(self, n: int) -> None:
+        with self.changed:
+            self.count -= n
 
     def finish(self) -> None:
         with self.changed:
@@ -444,7 +458,7 @@ class _UnderWay:
     def wait(self) -> bool:
         """Until there is something to wait for in the pool; False: there is not, and never will be."""
         with self.changed:
-            self.changed.wait_for(lambda: self.count > 0 or self.over)
+            self.changed.wait_for(lambda: self.count > 0 or (self.over and not self.coming))
             return self.count > 0
 
 
@@ -452,10 +466,15 @@ def _settle_all(pool: _native.NamedPool, under_way: _UnderWay) -> None:
     while under_way.wait():
         answers = pool.results(FOREVER_NS)
         answers.reverse()
-        under_way.add(-len(answers))
+        under_way.settled(len(answers))
         while answers:
             call, status, output, message, delivery, death, deaths = answers.pop()
-            call._settle(Outcome(status, output, message, delivery, death, deaths))
+            try:
+                call._settle(Outcome(status, output, message, delivery, death, deaths))
+            except BaseException as error:  # of a callback of the user's, say: this thread goes on
+                report_in_thread()
+                if not call.done():
+                    call.set_exception(error)
             del call
 
 

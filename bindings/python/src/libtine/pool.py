@@ -141,8 +141,8 @@ class _Drawing(Results):
     """What an imap draws from its iterable, on a thread of its own, and the results. It keeps neither pool nor iterator.
 
     It draws ahead of the results that are taken: so far that each worker has a chunk and another one waits for it; up
-    to WINDOW calls while the heap and results have less than WINDOW_BYTES in use, and no further than twice of what has come, since
-    what the results take is not known before.
+    to WINDOW calls while the heap and results have less than WINDOW_BYTES in use, and no further than twice of what has
+    come, since what the results take is not known before.
     """
 
     def __init__(
