@@ -217,6 +217,12 @@ def test_cancel(executor):
     assert result(executor.submit(functions.add, 1)) == 1
 
 
+def test_a_function_may_raise_what_cancelling_raises(executor):
+    future = executor.submit(functions.raise_error, concurrent.futures.CancelledError("of the function"))
+    assert "of the function" in str(error_of(future))
+    assert not future.cancelled()
+
+
 def test_initializer():
     with libtine.ProcessPoolExecutor(2, initializer=functions.initialize, initargs=("x",)) as executor:
         assert {result(executor.submit(functions.get_initialized)) for _ in range(10)} == {"x"}

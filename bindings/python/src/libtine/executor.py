@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures as standard
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import Executor
 from concurrent.futures._base import RUNNING
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -59,7 +59,7 @@ class Future(standard.Future[T]):
         """What the engine tells of the call."""
         outcome = value if odd is None and detail is None else read_answer(status, value, odd, detail)
         self._engine = None
-        if type(outcome) is Failed and isinstance(outcome.error, CancelledError):
+        if status == errors.CANCELED:  # a CancelledError of the function's own is an exception as any other
             super().cancel()
         if not self.set_running_or_notify_cancel():
             return
