@@ -1,5 +1,6 @@
 """What the tests have called in workers: functions of a module, as programs have them."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -86,6 +87,18 @@ def _rebuilt(where, pid):
 
 def raise_rebuilt(where):
     raise Rebuilt(where)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    number: int
+
+    def __reduce__(self):
+        return Frozen, (self.number,)
+
+
+def raise_frozen(number):
+    raise Frozen(number)
 
 
 class Silent(Exception):

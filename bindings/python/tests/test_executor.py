@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import gc
 import multiprocessing
+import multiprocessing.pool
 import os
 import re
 import signal
@@ -135,6 +136,17 @@ def errors_of_chunk(where):
             with pytest.raises(Exception) as caught:
                 results.next(HANG_SECONDS)
             yield caught.value
+
+
+def test_an_exception_that_cannot_be_changed_arrives(executor):
+    error = error_of(executor.submit(functions.raise_frozen, 5))
+    assert error == functions.Frozen(5) and "in raise_frozen" in str(error.__cause__)
+    with libtine.Pool(1) as pool:
+        for each in (pool.apply_async(functions.raise_frozen, (6,)), pool.map_async(functions.raise_frozen, [6, 7], 2)):
+            each.wait(HANG_SECONDS)
+            error = each._outcome.error
+            assert error == functions.Frozen(6)
+            assert isinstance(error.__cause__, multiprocessing.pool.RemoteTraceback)
 
 
 @pytest.mark.parametrize("function", [functions.give_silent, functions.raise_silent])

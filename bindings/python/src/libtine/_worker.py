@@ -58,7 +58,7 @@ def _message(error: BaseException, cause: BaseException | None = None) -> Sequen
     import traceback
 
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    error.__traceback__ = None
+    BaseException.with_traceback(error, None)  # whatever the error's own class allows
     text = f'\n"""\n{text}"""'
     try:
         parts = _codec.dumps((error, text, cause))
