@@ -72,18 +72,29 @@ class _Large:
         return type(self.value), (pickle.PickleBuffer(self.value),)
 
 
-def _enlarge(value: Any, known: dict[int, _Large], depth: int = 2) -> Any:
+def _enlarge(value: Any, known: dict[int, Any], depth: int = 2) -> Any:
     """known: by id, so that what stands in the value many times is one object in the pickle too."""
     kind = type(value)
     if kind is bytes or kind is bytearray:
         if len(value) <= SMALL_BYTES:
             return value
         return known.get(id(value)) or known.setdefault(id(value), _Large(value))
-    if kind is tuple and depth:
-        return tuple(_enlarge(item, known, depth - 1) for item in value)
-    if kind is dict and depth:
-        return {key: _enlarge(item, known, depth - 1) for key, item in value.items()}
-    return value
+    if kind is not tuple and kind is not dict:
+        return value
+    if id(value) in known:
+        return known[id(value)]
+    if not depth:
+        return known.setdefault(id(value), value)
+    if kind is tuple:
+        items = [_enlarge(item, known, depth - 1) for item in value]
+        changed = any(new is not old for new, old in zip(items, value))
+        return known.setdefault(id(value), tuple(items) if changed else value)
+    new = known[id(value)] = {}  # before its items, which may have it in them
+    new.update((key, _enlarge(item, known, depth - 1)) for key, item in value.items())
+    if all(new[key] is item for key, item in value.items()):
+        known[id(value)] = value
+        return value
+    return new
 
 
 def _cloud_pickler() -> Any:
