@@ -133,6 +133,26 @@ def die_at_one(n):
     return n
 
 
+def give_twice(large):
+    """Whether the two are one, and in themselves, is to be seen at the other end."""
+    one = {"large": bytes(10_000)} if large else {}
+    one["me"] = one
+    both = (bytes(10_000), 1) if large else (1, 2)
+    return one, one, {"both": both}, {"both": both}
+
+
+class Nameless:
+    def __repr__(self):
+        raise OSError("no name")
+
+    def __reduce__(self):
+        raise RuntimeError("not to be sent")
+
+
+def give_nameless():
+    return {Nameless(): 1}
+
+
 def give_lambda():
     return {"callback": lambda: 0}
 

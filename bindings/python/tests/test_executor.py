@@ -181,6 +181,22 @@ def test_what_cannot_be_pickled_is_named(executor):
     assert result(executor.submit(functions.add, 1)) == 1
 
 
+def test_what_cannot_be_pickled_and_has_no_repr_fails_its_own_call(executor):
+    for value in ({functions.Nameless(): 1}, {functions.Nameless()}):
+        error = error_of(executor.submit(functions.echo, value))
+        assert "Nameless" in str(error) and "not to be sent" in str(error)
+    assert isinstance(error_of(executor.submit(functions.give_nameless)), Exception)
+    assert result(executor.submit(functions.add, 1)) == 1
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_what_is_one_object_stays_one(executor, large):
+    one, again, first, second = result(executor.submit(functions.give_twice, large))
+    assert one is again and one["me"] is one
+    assert first["both"] is second["both"]
+    assert result(executor.submit(functions.echo, (first, second))) == (first, second)
+
+
 def test_closures_travel_where_cloudpickle_is(executor):
     pytest.importorskip("cloudpickle")
     offset = 3

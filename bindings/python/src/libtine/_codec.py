@@ -257,21 +257,29 @@ def reference(function: Callable[..., Any]) -> bytes | None:
     return None if buffers else data
 
 
+def _shown(show: Callable[[object], str], value: object) -> str:
+    """show(value), also where that raises."""
+    try:
+        return show(value)
+    except Exception as error:
+        return f"<{type(value).__name__}, whose {show.__name__} raises {type(error).__name__}>"
+
+
 def find_unpicklable(value: object, path: str, depth: int = 8) -> str | None:
     """Where in a value the first thing is that cannot be pickled, and what it is: "args[0]['callback']: a lambda"."""
     try:
         _dump(value, [])
         return None
     except Exception as error:
-        reason = str(error)
+        reason = _shown(str, error)
     parts: Sequence[tuple[object, str]] = ()
     if isinstance(value, dict):
-        parts = [(key, f"{path}: the key {key!r}") for key in value]
-        parts += [(item, f"{path}[{key!r}]") for key, item in value.items()]
+        parts = [(key, f"{path}: the key {_shown(repr, key)}") for key in value]
+        parts += [(item, f"{path}[{_shown(repr, key)}]") for key, item in value.items()]
     elif isinstance(value, (list, tuple)):
         parts = [(item, f"{path}[{index}]") for index, item in enumerate(value)]
     elif isinstance(value, (set, frozenset)):
-        parts = [(item, f"{path}{{{item!r}}}") for item in value]
+        parts = [(item, f"{path}{{{_shown(repr, item)}}}") for item in value]
     elif isinstance(value, types.MethodType):
         parts = [(value.__self__, f"{path}.__self__")]
     elif hasattr(value, "__dict__") and not isinstance(value, (type, types.FunctionType, types.ModuleType)):
