@@ -374,7 +374,7 @@ class Calls:
         self.engine, self.function, self.star, self.job = engine, function, star, job
         self.reference: bytes | None = None
         self.broken: BaseException | None = None
-        self.tasks: list[tuple[int, int]] = []
+        self.under_way: set[_One | _Chunk] = set()
         try:
             self.reference = _codec.reference(function)
         except Exception as error:
@@ -386,7 +386,7 @@ class Calls:
         """Sends calls, as one task if it can be. What cannot be sent has failed when this returns."""
         message = self._message_of_chunk(items)
         if message is not None:
-            self.tasks.append(self.engine.submit(message, _Chunk(self, start, items), count=len(items)))
+            self._submit(message, _Chunk(self, start, items), len(items))
             return
         for index, item in enumerate(items, start):
             failure = self._submit_one(index, item)
@@ -398,7 +398,7 @@ class Calls:
         try:
             message = self._message_of_chunk(items)
             if message is not None:
-                self.tasks.append(self.engine.submit(message, _Chunk(self, start, items), count=len(items)))
+                self._submit(message, _Chunk(self, start, items), len(items))
                 return True
         except BaseException as error:
             self.job.take(start, [_not_taken(error)] * len(items), True)
@@ -426,10 +426,18 @@ class Calls:
     def cancel(self) -> None:
         """Those that have not begun never do."""
         pool = self.engine.pool
-        for task, mark in self.tasks:
-            if not pool.has_begun(mark):
-                self.engine.cancel(task)
-        self.tasks.clear()
+        for token in list(self.under_way):
+            task = token.task
+            if task is not None and not pool.has_begun(task[1]):
+                self.engine.cancel(task[0])
+
+    def _submit(self, message: list[_codec.Part], token: _One | _Chunk, count: int) -> None:
+        self.under_way.add(token)  # before it can settle, which takes it out
+        try:
+            token.task = self.engine.submit(message, token, count=count)
+        except BaseException:
+            self.under_way.discard(token)
+            raise
 
     def _message_of_chunk(self, items: list[Any]) -> list[_codec.Part] | None:
         """None: one by one."""
@@ -458,7 +466,7 @@ class Calls:
         except Exception as error:
             where = None if self.star and not isinstance(item, tuple) else _codec.find_unpicklable(args, "args")
             return Failed(errors.with_note(error, f"the call cannot be sent: {where}") if where else error)
-        self.tasks.append(self.engine.submit(message, _One(self, index)))
+        self._submit(message, _One(self, index), 0)
         return None
 
 
@@ -472,12 +480,15 @@ def _not_taken(error: BaseException) -> Failed:
 class _One:
     """The token of one call of several."""
 
-    __slots__ = ("calls", "index", "told")
+    __slots__ = ("calls", "index", "task", "told")
+
+    task: tuple[int, int] | None
 
     def __init__(self, calls: Calls, index: int) -> None:
-        self.calls, self.index, self.told = calls, index, False
+        self.calls, self.index, self.told, self.task = calls, index, False, None
 
     def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None:
+        self.calls.under_way.discard(self)
         outcome = value if odd is None and detail is None else read_answer(status, value, odd, detail)
         self._tell(outcome)
 
@@ -493,13 +504,16 @@ class _One:
 class _Chunk:
     """The token of a chunk. When its worker has died, the call that it died in has failed; those behind go again."""
 
-    __slots__ = ("calls", "items", "start", "told")
+    __slots__ = ("calls", "items", "start", "task", "told")
+
+    task: tuple[int, int] | None
 
     def __init__(self, calls: Calls, start: int, items: list[Any]) -> None:
-        self.calls, self.start, self.items = calls, start, items
+        self.calls, self.start, self.items, self.task = calls, start, items, None
         self.told = 0  # of how many of them it is decided what becomes of them
 
     def settle(self, status: int, values: Any, odd: Any, detail: Detail, begun: int) -> None:
+        self.calls.under_way.discard(self)
         failed = bool(odd)
         for index, raised, message in odd:
             values[index] = read(raised, message)
