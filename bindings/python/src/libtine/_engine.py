@@ -311,6 +311,7 @@ class Engine:
                 self._kept.pop(token, None)
             del token, answer
 
+
 def report_in_thread() -> None:
     """Tells of the exception that is being handled, as of one that ends a thread."""
     threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
@@ -560,7 +561,8 @@ class Results:
         self._ready: deque[Any] = deque()  # what is to be taken next
         self._next = 0  # the number of the first result that is in neither
         self._waiting = 0  # how many threads
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
         with self._changed:

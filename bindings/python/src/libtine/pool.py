@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from multiprocessing import TimeoutError
 from multiprocessing.pool import RemoteTraceback, ThreadPool  # type: ignore[attr-defined]
@@ -40,7 +40,7 @@ RUN = "RUN"
 CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 
-# How many calls of an imap are under way, or done and not taken, at a time; and up to how much of the heap may be in use.
+# How many calls of an imap are under way, or done and not taken, at a time; and while how many bytes are in use.
 WINDOW = 1024
 WINDOW_BYTES = 64 << 20
 
@@ -138,7 +138,7 @@ class MapResult(ApplyResult[list[T]]):
 
 
 class _Drawing(Results):
-    """What an imap draws from its iterable, on a thread of its own, and the results. It keeps neither pool nor iterator.
+    """What an imap draws from its iterable, on its own thread, and the results. It keeps neither pool nor iterator.
 
     It draws ahead of the results that are taken: so far that each worker has a chunk and another one waits for it; up
     to WINDOW calls while the heap and results have less than WINDOW_BYTES in use, and no further than twice of what has
@@ -158,7 +158,7 @@ class _Drawing(Results):
         self._imaps, self._iterable, self._chunksize = imaps, iterable, chunksize
         self._calls = Calls(imaps.engine, function, False, self)
         self._least = 2 * workers * chunksize
-        self._room = threading.Condition(self._changed)
+        self._room = threading.Condition(self._lock)
         self._drawn, self._come = 0, 0  # how many calls there are, and results
         self._bytes = 0  # in results outside of the heap that have come and have not been taken
         self._full = False  # whether the thread waits for room
