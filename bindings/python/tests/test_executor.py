@@ -19,7 +19,7 @@ import functions
 import pytest
 
 import libtine
-from libtine import _engine
+from libtine import _calls, _engine
 
 HANG_SECONDS = 30
 
@@ -164,7 +164,8 @@ def test_what_goes_wrong_in_the_engine_settles_the_call(executor, monkeypatch):
         raise MemoryError("in the engine")
 
     result(executor.submit(functions.add, 1))
-    monkeypatch.setattr(_engine, "read", fail)
+    for module in (_engine, _calls):
+        monkeypatch.setattr(module, "read", fail)
     monkeypatch.setattr(_engine.errors, "of_status", fail)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     assert "in the engine" in str(error_of(executor.submit(functions.raise_error, KeyError(1))))

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import libtine
-from libtine._engine import Results
-from libtine.pool import WINDOW, MapResult
+from libtine._calls import Results
+from libtine._imap import WINDOW
+from libtine.pool import MapResult
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,11 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _codec, _native, errors
+from ._calls import Calls, Results
 from ._engine import (
-    Calls,
     Detail,
     Engine,
     Failed,
-    Results,
     WorkerProcess,
     engine_named,
     ns,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import itertools
 import os
 import threading
 import time
@@ -17,18 +16,18 @@ from multiprocessing.pool import RemoteTraceback, ThreadPool  # type: ignore[att
 from typing import Any, Generic, NoReturn, TypeVar
 
 from . import _codec, _native, errors
+from ._calls import Calls
 from ._engine import (
-    Calls,
     Detail,
     Engine,
     Failed,
-    Results,
     WorkerProcess,
     pickled,
     read_answer,
     start_method,
     unwrap,
 )
+from ._imap import Drawing, Imaps
 from ._worker import set_cause
 
 __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool", "ThreadPool"]
@@ -39,10 +38,6 @@ Callback = Callable[[Any], object]
 RUN = "RUN"
 CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
-
-# How many calls of an imap are under way, or done and not taken, at a time; and while how many bytes are in use.
-WINDOW = 1024
-WINDOW_BYTES = 64 << 20
 
 
 def _with_pool_traceback(failure: Failed) -> Failed:
@@ -137,192 +132,6 @@ class MapResult(ApplyResult[list[T]]):
         self._set(all_values if self._failure is None else self._failure[1])
 
 
-class _Drawing(Results):
-    """What an imap draws from its iterable, on its own thread, and the results. It keeps neither pool nor iterator.
-
-    It draws ahead of the results that are taken: so far that each worker has a chunk and another one waits for it; up
-    to WINDOW calls while the heap and results have less than WINDOW_BYTES in use, and no further than twice of what has
-    come, since what the results take is not known before.
-    """
-
-    def __init__(
-        self,
-        imaps: _Imaps,
-        workers: int,
-        function: Callable[..., Any],
-        ordered: bool,
-        iterable: Iterable[Any],
-        chunksize: int,
-    ) -> None:
-        super().__init__(ordered)
-        self._imaps, self._iterable, self._chunksize = imaps, iterable, chunksize
-        self._calls = Calls(imaps.engine, function, False, self)
-        self._least = 2 * workers * chunksize
-        self._room = threading.Condition(self._lock)
-        self._drawn, self._come = 0, 0  # how many calls there are, and results
-        self._bytes = 0  # in results outside of the heap that have come and have not been taken
-        self._full = False  # whether the thread waits for room
-        self._over = False  # whether nothing more will be drawn
-        self.unlimited = False
-        self.thread = threading.Thread(target=self._run, name="libtine.imap", daemon=True)
-
-    def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
-        super().take(start, values, failed)
-        with self._changed:
-            self._come += len(values)
-            self._bytes += _bytes_of(values)
-            self._look_for_room()
-
-    def next(self, end: float | None) -> Any:
-        """As of Results; StopIteration after the last."""
-        with self._changed:
-            while not self._ready:
-                if self._over and self.taken == self._drawn:
-                    raise StopIteration
-                self._wait_once(end)
-            outcome = self._ready.popleft()
-            self.taken += 1
-            self._bytes -= _bytes_of((outcome,))
-            self._look_for_room()
-            return outcome
-
-    def is_over(self) -> bool:
-        return self._over
-
-    def draw_all(self) -> None:
-        """Whether or not anybody takes the results."""
-        with self._changed:
-            self.unlimited = True
-            self._room.notify()
-
-    def stop(self) -> None:
-        """Draws no more. The results end with a failure, unless they were all to come anyway."""
-        with self._changed:
-            if self._over:
-                return
-            self._over = True
-            last, self._drawn = self._drawn, self._drawn + 1
-            self._room.notify()
-        self._fail(last, BrokenProcessPool("the pool is over"))
-
-    def _fail(self, number: int, error: BaseException) -> None:
-        self.take(number, [Failed(error)], True)
-
-    def _look_for_room(self) -> None:
-        ahead = self._drawn - self.taken
-        if self._full and (ahead < self._least or ahead <= WINDOW // 2):
-            self._room.notify()
-
-    def _has_room(self) -> bool:
-        ahead = self._drawn - self.taken
-        if self._over or self.unlimited or ahead < self._least:
-            return True
-        if ahead >= WINDOW or self._drawn - self._come >= self._least + self._come:
-            return False
-        try:
-            return self._bytes + self._imaps.engine.pool.stats()["heap_allocated_bytes"] < WINDOW_BYTES
-        except _native.NativeError:
-            return True  # the pool is over, as the next call will be told
-
-    def _run(self) -> None:
-        error: BaseException | None = None
-        try:
-            items = iter(self._iterable)
-            while error is None:
-                with self._changed:
-                    self._full = True
-                    self._room.wait_for(self._has_room)
-                    self._full = False
-                chunk: list[Any] = []
-                try:
-                    for item in itertools.islice(items, self._chunksize):
-                        chunk.append(item)
-                except BaseException as raised:
-                    error = raised
-                if not chunk:
-                    break
-                with self._changed:
-                    if self._over:
-                        return
-                    start, self._drawn = self._drawn, self._drawn + len(chunk)
-                if not self._calls.send(start, chunk) and not self._imaps.engine.thread.is_alive():
-                    break
-        except BaseException as raised:  # of iter(), or of a shortage here
-            error = raised
-        finally:
-            self._end(error)
-
-    def _end(self, error: BaseException | None) -> None:
-        with self._changed:
-            last, was_over = self._drawn, self._over
-            self._over = True
-            if error is not None and not was_over:
-                self._drawn += 1
-            self._changed.notify_all()
-        if error is not None and not was_over:
-            self._fail(last, error)
-        self._imaps.discard(self)
-
-
-def _bytes_of(values: Iterable[Any]) -> int:
-    """Of strings of bytes, alone or in tuples; arrays leave theirs in the heap."""
-    total = 0
-    for value in values:
-        if type(value) is bytes or type(value) is bytearray:
-            total += len(value)
-        elif type(value) is tuple:
-            total += sum(len(item) for item in value if type(item) is bytes or type(item) is bytearray)
-    return total
-
-
-class _Imaps:
-    """Those of a pool that still draw. The pool ends when it was closed and they have drawn all."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self._drawing: set[_Drawing] = set()
-        self._closed = False
-        self._lock = threading.RLock()
-
-    def start(self, drawing: _Drawing) -> None:
-        with self._lock:
-            self._drawing.add(drawing)
-        try:
-            drawing.thread.start()
-        except BaseException:
-            self.discard(drawing)
-            raise
-
-    def discard(self, drawing: _Drawing) -> None:
-        with self._lock:
-            self._drawing.discard(drawing)
-            self._finish_if_over()
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._finish_if_over()
-
-    def _finish_if_over(self) -> None:
-        if self._closed and not self._drawing:
-            self.engine.finish()
-
-    def stop(self) -> None:
-        for drawing in self._all():
-            drawing.stop()
-
-    def join(self) -> None:
-        """Waits until all is drawn; not for one that was stopped, which may wait in its iterable for ever."""
-        for drawing in self._all():
-            drawing.draw_all()
-            while drawing in self._all() and not drawing.is_over():
-                drawing.thread.join(0.05)
-
-    def _all(self) -> list[_Drawing]:
-        with self._lock:
-            return list(self._drawing)
-
-
 class IMapIterator(Generic[T]):
     """The results of imap. The iterable is read as far as a window allows: what is under way, or done and not taken."""
 
@@ -330,7 +139,7 @@ class IMapIterator(Generic[T]):
 
     def __init__(self, pool: Pool, function: Callable[..., T], iterable: Iterable[Any], chunksize: int) -> None:
         self._pool = pool  # which is not to end before
-        self._results = _Drawing(pool._imaps, pool._processes, function, self._ordered, iterable, chunksize)
+        self._results = Drawing(pool._imaps, pool._processes, function, self._ordered, iterable, chunksize)
         pool._imaps.start(self._results)
 
     def __iter__(self) -> IMapIterator[T]:
@@ -406,7 +215,7 @@ class Pool:
             )
         except _native.NativeError as error:
             raise BrokenProcessPool(f"the workers could not be started: {error.args[2]}") from None
-        self._imaps = _Imaps(self._engine)
+        self._imaps = Imaps(self._engine)
         self._end = weakref.finalize(self, _end, self._engine, self._imaps)
         self._state = RUN
         _pools.add(self)
@@ -577,7 +386,7 @@ class Pool:
         return ""
 
 
-def _end(engine: Engine, imaps: _Imaps) -> None:
+def _end(engine: Engine, imaps: Imaps) -> None:
     imaps.stop()
     engine.cancel_all()
     engine.finish()
