@@ -108,17 +108,12 @@ class Drawing(Results):
         error: BaseException | None = None
         try:
             items = iter(self._iterable)
-            while error is None:
+            while True:
                 with self._changed:
                     self._full = True
                     self._room.wait_for(self._has_room)
                     self._full = False
-                chunk: list[Any] = []
-                try:
-                    for item in itertools.islice(items, self._chunksize):
-                        chunk.append(item)
-                except BaseException as raised:
-                    error = raised
+                chunk = list(itertools.islice(items, self._chunksize))
                 if not chunk:
                     break
                 with self._changed:
@@ -127,7 +122,7 @@ class Drawing(Results):
                     start, self._drawn = self._drawn, self._drawn + len(chunk)
                 if not self._calls.send(start, chunk) and not self._imaps.engine.thread.is_alive():
                     break
-        except BaseException as raised:  # of iter(), or of a shortage here
+        except BaseException as raised:  # of the iterable, or of a shortage here
             error = raised
         finally:
             self._end(error)
