@@ -333,6 +333,17 @@ def test_terminate_ends_what_runs():
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
+def test_a_call_that_comes_while_its_pool_is_terminated_ends():
+    pool = libtine.Pool(1)
+    pool._engine.no_more = True  # as terminate does
+    results = [pool.apply_async(functions.sleep, (600,)), pool.map_async(functions.sleep, [600] * 4, 2)]
+    for result in results:
+        with pytest.raises(concurrent.futures.CancelledError):
+            result.get(60)
+    pool.terminate()
+    pool.join()
+
+
 def test_states():
     pool = libtine.Pool(1)
     assert repr(pool) == "<libtine.pool.Pool state=RUN pool_size=1>"

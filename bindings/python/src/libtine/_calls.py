@@ -68,13 +68,10 @@ class Calls:
 
     def send_again(self, start: int, items: list[Any]) -> None:
         """As send, of what has not begun though it was under way."""
-        engine = self.engine
-        if engine.no_more:
+        if self.engine.no_more:
             self.job.take(start, [Failed(CancelledError())] * len(items), True)
-            return
-        self.send(start, items)
-        if engine.no_more:  # since when? What was queued by then may have been cancelled before this was.
-            engine.cancel_queued()
+        else:
+            self.send(start, items)
 
     def cancel(self) -> None:
         """Those that have not begun never do."""

@@ -235,6 +235,8 @@ class Engine:
         except BaseException:
             self._kept.pop(token, None)
             raise
+        if self.no_more:  # which has been said meanwhile
+            self.cancel(task[0])
         if self._idle:
             self._idle = False
             self._wake.put(None)
