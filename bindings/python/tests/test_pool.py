@@ -344,6 +344,22 @@ def test_a_call_that_comes_while_its_pool_is_terminated_ends():
     pool.join()
 
 
+def test_a_signals_handler_may_end_the_pool_at_any_place():
+    pool = libtine.Pool(1)
+    iterator = pool.imap(functions.echo, itertools.count())
+    assert next(iterator) == 0
+
+    def interrupted():
+        with iterator._results._changed:
+            pool.terminate()
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    pool.join()
+
+
 def test_states():
     pool = libtine.Pool(1)
     assert repr(pool) == "<libtine.pool.Pool state=RUN pool_size=1>"

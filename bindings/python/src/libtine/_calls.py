@@ -210,7 +210,7 @@ class Results:
         self._ready: deque[Any] = deque()  # what is to be taken next
         self._next = 0  # the number of the first result that is in neither
         self._waiting = 0  # how many threads
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler, or garbage collection, may end the pool at any place
         self._changed = threading.Condition(self._lock)
 
     def take(self, start: int, values: Sequence[Any], failed: bool) -> None:

@@ -43,7 +43,7 @@ class Drawing(Results):
         self._bytes = 0  # in results outside of the heap that have come and have not been taken
         self._full = False  # whether the thread waits for room
         self._over = False  # whether nothing more will be drawn
-        self.unlimited = False
+        self._unlimited = False
         self.thread = threading.Thread(target=self._run, name="libtine.imap", daemon=True)
 
     def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
@@ -66,14 +66,12 @@ class Drawing(Results):
             self._look_for_room()
             return outcome
 
-    def is_over(self) -> bool:
-        return self._over
-
-    def draw_all(self) -> None:
-        """Whether or not anybody takes the results."""
+    def join(self) -> None:
+        """Has all drawn, whether or not anybody takes the results, and waits for that, or for stop()."""
         with self._changed:
-            self.unlimited = True
+            self._unlimited = True
             self._room.notify()
+            self._changed.wait_for(lambda: self._over)
 
     def stop(self) -> None:
         """Draws no more. The results end with a failure, unless they were all to come anyway."""
@@ -83,6 +81,7 @@ class Drawing(Results):
             self._over = True
             last, self._drawn = self._drawn, self._drawn + 1
             self._room.notify()
+            self._changed.notify_all()
         self._fail(last, BrokenProcessPool("the pool is over"))
 
     def _fail(self, number: int, error: BaseException) -> None:
@@ -95,7 +94,7 @@ class Drawing(Results):
 
     def _has_room(self) -> bool:
         ahead = self._drawn - self.taken
-        if self._over or self.unlimited or ahead < self._least:
+        if self._over or self._unlimited or ahead < self._least:
             return True
         if ahead >= WINDOW or self._drawn - self._come >= self._least + self._come:
             return False
@@ -189,9 +188,7 @@ class Imaps:
     def join(self) -> None:
         """Waits until all is drawn; not for one that was stopped, which may wait in its iterable for ever."""
         for drawing in self._all():
-            drawing.draw_all()
-            while drawing in self._all() and not drawing.is_over():
-                drawing.thread.join(0.05)
+            drawing.join()
 
     def _all(self) -> list[Drawing]:
         with self._lock:
