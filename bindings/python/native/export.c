@@ -4,6 +4,9 @@
 #include <errno.h>
 
 static PyObject *call_hook;
+static tine_heap *heap; /* of the pool of this worker, once it has had a task */
+
+tine_heap *heap_of_exports(void) { return heap; }
 
 /* What the hook has returned: (0, output), or (code, text) of a failure. */
 static int settle(tine_task *task, PyObject *answer)
@@ -33,7 +36,7 @@ static int call_export(tine_task *task)
 {
     size_t length;
     const void *data = tine_input(task, &length);
-    tine_task_pool(task); /* from now on shared_memory() finds the pool's heap */
+    heap = tine_pool_heap(tine_task_pool(task));
     enter_interpreter();
     PyObject *input = new_memory(data, length, nothing, NULL), *answer = NULL;
     if (input) answer = PyObject_CallFunction(call_hook, "sO", tine_task_name(task), input);

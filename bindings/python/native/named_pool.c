@@ -5,12 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct {
+typedef struct NamedPool {
     PyObject_HEAD
     struct pool_base base;
+    struct NamedPool *next;
 } NamedPool;
 
 static PyTypeObject *pool_type;
+static NamedPool *pools; /* all that Python has */
 
 static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
@@ -53,6 +55,9 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *arguments, PyObject *key
             Py_DECREF((PyObject *)self);
             self = NULL;
             raise_code(rc, error.text);
+        } else {
+            self->next = pools;
+            pools = self;
         }
     }
     PyMem_Free(strings);
@@ -64,6 +69,11 @@ static void pool_dealloc(PyObject *object)
 {
     NamedPool *self = (NamedPool *)object;
     PyTypeObject *type = Py_TYPE(object);
+    for (NamedPool **at = &pools; *at; at = &(*at)->next) {
+        if (*at != self) continue;
+        *at = self->next;
+        break;
+    }
     self->base.closed = true;
     destroy_if_over(&self->base);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
@@ -339,6 +349,14 @@ static PyObject *memory_of(NamedPool *self, void *at, size_t length)
     Py_INCREF((PyObject *)self);
     self->base.looked_at++;
     return new_writable_memory(at, length, release_looked_at, self);
+}
+
+PyObject *memory_of_named_pool(tine_heap *heap, void *at, size_t length)
+{
+    NamedPool *self = pools;
+    while (self && !(self->base.pool && tine_pool_heap(self->base.pool) == heap)) self = self->next;
+    if (!self || tine_heap_contains(heap, at, length ? length : 1) != 1) return NULL;
+    return memory_of(self, at, length);
 }
 
 static PyObject *pool_alloc(PyObject *object, PyObject *arguments)

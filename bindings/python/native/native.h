@@ -182,6 +182,8 @@ void *memory_address(PyObject *memory, size_t bytes);
 
 /* named_pool.c */
 bool add_named_pool(PyObject *module);
+/* Memory of such a pool's heap, which keeps the pool. NULL: there is an exception, or no pool of this process has it. */
+PyObject *memory_of_named_pool(tine_heap *heap, void *at, size_t length);
 
 /* named_process.c */
 bool add_named_process(PyObject *module);
@@ -191,6 +193,8 @@ PyObject *operate(PyObject *module, PyObject *arguments);
 PyObject *shared_memory(PyObject *module, PyObject *arguments);
 
 /* export.c */
+/* The heap of the pool whose worker this process is; NULL: it is no worker of another language's host, or has had no task yet. */
+tine_heap *heap_of_exports(void);
 PyObject *serve_exports(PyObject *module, PyObject *arguments);
 
 #endif

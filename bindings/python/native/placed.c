@@ -137,9 +137,10 @@ PyObject *operate(PyObject *module, PyObject *arguments)
     return rc == RAISED ? NULL : PyLong_FromLong(rc);
 }
 
-/* shared_memory(address, length): of a heap that this process has, a task's pool's for one; the heap lives as long as the process. */
 static void nothing(void *owner) { (void)owner; }
 
+/* shared_memory(address, length): of a host's pool, which it keeps, or of the pool of a worker, which has it as long as it lives. Other
+ * heaps that are found here are not shared with other languages, and are closed when Python objects go. */
 PyObject *shared_memory(PyObject *module, PyObject *arguments)
 {
     unsigned long long address;
@@ -147,10 +148,14 @@ PyObject *shared_memory(PyObject *module, PyObject *arguments)
     (void)module;
     if (!PyArg_ParseTuple(arguments, "Kn", &address, &length)) return NULL;
     void *at = (void *)(uintptr_t)address;
-    tine_heap *heap = tine_heap_find(at);
-    if (!heap || length < 0 || tine_heap_contains(heap, at, length ? (size_t)length : 1) != 1) {
-        PyErr_Format(PyExc_ValueError, "%zd bytes at address %p: no heap of this process has them", length, at);
-        return NULL;
+    tine_heap *heap = length < 0 ? NULL : tine_heap_find(at);
+    PyObject *memory = NULL;
+    if (heap && heap == heap_of_exports()) {
+        if (tine_heap_contains(heap, at, length ? (size_t)length : 1) == 1) memory = new_writable_memory(at, (size_t)length, nothing, NULL);
+    } else if (heap) {
+        memory = memory_of_named_pool(heap, at, (size_t)length);
     }
-    return new_writable_memory(at, (size_t)length, nothing, NULL);
+    if (!memory && !PyErr_Occurred())
+        PyErr_Format(PyExc_ValueError, "%zd bytes at address %p: no heap of this process has them", length, at);
+    return memory;
 }

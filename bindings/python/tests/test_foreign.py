@@ -199,6 +199,31 @@ def test_memory_stays_as_long_as_it_is_looked_at(library):
     pool.close()
 
 
+def test_memory_found_by_its_address_keeps_its_pool(library):
+    pool = foreign.Pool(1, [library])
+    block, mutex, queue = pool.alloc(64), pool.mutex(), pool.queue(4)
+    block_again = foreign.memory(block.address, 64)
+    mutex_again, queue_again = foreign.Mutex.at(mutex.address), foreign.Queue.at(queue.address)
+    address = block.address
+    del block, mutex, queue
+    pool.close()
+    memoryview(block_again)[:5] = b"stays"
+    assert bytes(block_again)[:5] == b"stays"
+    assert mutex_again.acquire(0) and queue_again.put(b"stays") and queue_again.get() == b"stays"
+    del block_again, mutex_again
+    assert bytes(foreign.memory(address, 64))[:5] == b"stays"  # as long as the queue is there
+    del queue_again
+    with pytest.raises(ValueError, match="no heap of this process has them"):
+        foreign.memory(address, 64)
+
+
+def test_memory_of_python_alone_is_not_found_by_its_address():
+    """It goes with the objects that have it, whoever looks at it."""
+    queue = libtine.Queue()
+    with pytest.raises(ValueError, match="no heap of this process has them"):
+        foreign.memory(queue._queue.address(), 8)
+
+
 def test_once_tells_what_its_function_raises(native):
     once = native.once()
     with pytest.raises(ZeroDivisionError):
