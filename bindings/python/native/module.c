@@ -144,7 +144,6 @@ static const struct {
     long value;
 } constants[] = {
     {"RAISED", STATUS_RAISED},
-    {"KEPT", STATUS_KEPT},
     {"EDIED", TINE_EDIED},
     {"EEMPTY", TINE_EEMPTY},
     {"ESHUTDOWN", TINE_ESHUTDOWN},

@@ -22,9 +22,8 @@ static inline PyObject *Py_NewRef(PyObject *object)
 #define CALL_BLOCK "libtine.block"
 #define CALL_COPIED_BLOCK "libtine.copied-block"
 
-/* A status of 0 or more says how the call ended; this bit, that the worker keeps the input's block and frees it itself. */
+/* A status of 0 or more says how the call ended. */
 #define STATUS_RAISED 1
-#define STATUS_KEPT 2
 
 /* What a message begins with. _codec.py makes a pickle, one with buffers beside it, and one with buffers that are in the call's input. */
 enum { MESSAGE_PICKLE = 0, MESSAGE_PARTS = 1, MESSAGE_CALL = 2, MESSAGE_VALUE = 3, MESSAGE_CHUNK = 4, MESSAGE_GIVEN = 6 };
@@ -41,6 +40,12 @@ enum { MESSAGE_LONG = 0xFF };
 
 /* Of messages with buffers beside them: what vector instructions want. */
 #define BLOCK_ALIGNMENT 64
+
+/* What stands before a message in a block, in BLOCK_ALIGNMENT bytes. */
+struct block_head {
+    unsigned char *mark; /* set when the call begins; NULL: there is none */
+    unsigned char kept;  /* whether the worker has the block when the call is over, however that ended, and frees it itself */
+};
 
 /* Outputs up to this length become bytes; longer ones stay in the heap as long as somebody looks at them. */
 #define COPIED_BYTES 4096

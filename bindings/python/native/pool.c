@@ -204,7 +204,7 @@ static int submit_block(Pool *self, struct call *call, const struct parts *parts
     Py_BEGIN_ALLOW_THREADS
     call->block = tine_alloc_aligned(self->base.pool, BLOCK_ALIGNMENT, BLOCK_ALIGNMENT + parts->length);
     if (call->block) {
-        *(unsigned char **)call->block = address_of_mark(self, call->mark);
+        *(struct block_head *)call->block = (struct block_head){address_of_mark(self, call->mark), 0};
         copy_parts(parts, call->block + BLOCK_ALIGNMENT);
     }
     if (call->block && call->count) call->chunk = chunk_begin(self->base.pool, call->block + BLOCK_ALIGNMENT);

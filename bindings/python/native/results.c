@@ -82,11 +82,16 @@ static PyObject *data_of(Pool *self, tine_result *result, PyObject **odd)
     return data;
 }
 
+/* Whether the worker keeps the call's input. One that has died may have kept it, and then nobody has it any more. */
+static bool is_kept(const struct call *call, const tine_result *result)
+{
+    return call->block && result->delivery == TINE_RAN && !result->death && ((struct block_head *)call->block)->kept;
+}
+
 /* Whether a result says where in its call's input something is; a worker that keeps the input itself does not say so. */
 static bool refers_to_input(const struct call *call, const tine_result *result)
 {
-    return call->block && !call->count && result->status >= 0 && !(result->status & STATUS_KEPT) && result->length &&
-           *(const char *)result->data == MESSAGE_GIVEN;
+    return call->block && !call->count && result->status >= 0 && result->length && *(const char *)result->data == MESSAGE_GIVEN;
 }
 
 /* (message, input), of such a result; takes both over. */
@@ -111,6 +116,7 @@ static PyObject *answer_of(void *object, tine_result *result)
     int status = result->status;
     PyObject *token = call->token, *value = NULL, *odd = NULL, *detail = NULL;
     unsigned long long begun = 0;
+    bool kept = is_kept(call, result);
     if (status < 0) {
         PyObject *death = death_of(result->death);
         PyObject *text = PyUnicode_DecodeUTF8(result->message, (Py_ssize_t)strlen(result->message), "replace");
@@ -127,12 +133,11 @@ static PyObject *answer_of(void *object, tine_result *result)
         Py_XDECREF(chunk);
         tine_result_release(self->base.pool, result);
     } else {
-        bool refers = refers_to_input(call, result);
+        bool refers = !kept && refers_to_input(call, result);
         value = data_of(self, result, &odd);
         if (refers) value = message_and_input(self, call, value);
     }
-    /* A worker that died may have kept the input, and then nobody has it any more. */
-    if (call->block && (status < 0 || !(status & STATUS_KEPT))) tine_free(self->base.pool, call->block);
+    if (call->block && !kept) tine_free(self->base.pool, call->block);
     give_mark(self, call->mark);
     free(call);
     PyObject *answer = value && odd && detail ? Py_BuildValue("(OiOOOK)", token, status, value, odd, detail, begun) : NULL;

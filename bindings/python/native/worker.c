@@ -269,18 +269,20 @@ static int call_block(tine_task *task)
 {
     size_t length;
     const char *data = begin(task, BLOCK_ALIGNMENT, &length);
+    struct block_head *head = (struct block_head *)(data - BLOCK_ALIGNMENT);
+    head->kept = 0; /* as another worker may have left it, which has died with the call */
     enter_interpreter();
     struct kept *kept = PyMem_Malloc(sizeof *kept);
-    if (kept) *kept = (struct kept){NULL, (char *)data - BLOCK_ALIGNMENT};
+    if (kept) *kept = (struct kept){NULL, head};
     PyObject *input = kept ? new_memory(data, length, release_kept, kept) : PyErr_NoMemory();
     call_input.memory = *data == MESSAGE_CHUNK ? NULL : input;
     call_input.data = data;
     call_input.length = length;
     int status = input ? run(task, input, data, length) : fail(task);
     call_input.memory = NULL;
-    if (input && memory_is_shared(input) && status >= 0) {
+    if (input && memory_is_shared(input)) {
         kept->pool = tine_task_pool(task);
-        status |= STATUS_KEPT;
+        head->kept = 1;
     }
     Py_XDECREF(input);
     leave_interpreter();

@@ -484,6 +484,33 @@ def test_worker_may_keep_its_input(engine):
         assert result(executor.submit(functions.sums_of_kept)) == [100_000 * i for i in range(5)]
 
 
+def test_worker_may_keep_the_input_of_a_call_that_is_cancelled(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    path = tmp_path / "go"
+    with libtine.ProcessPoolExecutor(1, grace=HANG_SECONDS) as executor:
+        future = executor.submit(functions.keep_until, numpy.full(100_000, 1), str(path))
+        while not os.path.exists(f"{path}.begun"):
+            time.sleep(0.001)
+        assert future.cancel()
+        path.touch()
+        assert result(executor.submit(functions.add, 1)) == 1  # so the other one has settled
+        assert result(executor.submit(len, numpy.full(100_000, 2))) == 100_000
+        assert result(executor.submit(functions.sums_of_kept)) == [100_000]
+
+
+@pytest.mark.parametrize("number", [3, 5])
+def test_worker_may_keep_its_input_where_there_is_no_memory_for_the_result(number):
+    numpy = pytest.importorskip("numpy")
+    with libtine.ProcessPoolExecutor(1, faults=libtine.Faults(fail_alloc=number)) as executor:
+        futures = [executor.submit(functions.keep_and_return_another, numpy.full(100_000, 1))]
+        concurrent.futures.wait(futures, HANG_SECONDS)
+        futures.append(executor.submit(functions.keep_and_return_another, numpy.full(100_000, 2)))
+        concurrent.futures.wait(futures, HANG_SECONDS)
+        assert "no memory for a result" in " ".join(str(error_of(future)) for future in futures)
+        assert result(executor.submit(len, numpy.full(100_000, 3))) == 100_000
+        assert result(executor.submit(functions.sums_of_kept)) == [100_000, 200_000]
+
+
 def run_program(text, *arguments):
     return subprocess.run(
         [sys.executable, *arguments, "-c", textwrap.dedent(text)] if not arguments else [sys.executable, *arguments],

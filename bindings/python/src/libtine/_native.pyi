@@ -238,7 +238,6 @@ def check_interpreter() -> None: ...
 def version() -> str: ...
 
 RAISED: Final[int]
-KEPT: Final[int]
 EDIED: Final[int]
 EEMPTY: Final[int]
 EID: Final[int]
