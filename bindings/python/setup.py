@@ -37,7 +37,7 @@ setup(
         Extension(
             "libtine._native",
             sources=sorted(glob.glob("native/*.c")),
-            depends=["native/native.h", "native/pool.h", "native/sync.h", "native/wait.h"],
+            depends=["native/named_pool.h", "native/native.h", "native/pool.h", "native/sync.h", "native/wait.h"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
             py_limited_api=LIMITED,
             extra_compile_args=[

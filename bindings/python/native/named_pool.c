@@ -1,15 +1,9 @@
 /* A pool whose workers are programs of other languages, as Python's host sees it: functions are called by name, and what goes
  * in and comes out are bytes. */
+#include "named_pool.h"
 #include "wait.h"
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-
-typedef struct NamedPool {
-    PyObject_HEAD
-    struct pool_base base;
-    struct NamedPool *next;
-} NamedPool;
 
 static PyTypeObject *pool_type;
 static NamedPool *pools; /* all that Python has */
@@ -174,95 +168,6 @@ static PyObject *pool_results(PyObject *object, PyObject *arguments)
     return list;
 }
 
-/* What a map says of an item that has failed; on the thread that called it, without the interpreter's lock. */
-struct failures {
-    struct failure {
-        size_t item;
-        int status;
-        char message[256];
-    } *list;
-    size_t count, capacity;
-    bool out_of_memory;
-};
-
-static void on_failure(const tine_result *result, size_t item, void *user)
-{
-    struct failures *all = user;
-    if (all->count == all->capacity) {
-        size_t capacity = all->capacity ? all->capacity * 2 : 16;
-        struct failure *list = realloc(all->list, capacity * sizeof *list);
-        if (!list) {
-            all->out_of_memory = true;
-            return;
-        }
-        all->list = list;
-        all->capacity = capacity;
-    }
-    struct failure *failure = &all->list[all->count++];
-    failure->item = item;
-    failure->status = result->status;
-    size_t length = strnlen(result->message, sizeof failure->message - 1);
-    memcpy(failure->message, result->message, length);
-    failure->message[length] = 0;
-}
-
-static PyObject *list_of(const struct failures *failures)
-{
-    PyObject *list = failures->out_of_memory ? PyErr_NoMemory() : PyList_New(0);
-    for (size_t at = 0; list && at < failures->count; at++) {
-        const struct failure *failure = &failures->list[at];
-        PyObject *text = PyUnicode_DecodeUTF8(failure->message, (Py_ssize_t)strlen(failure->message), "replace");
-        PyObject *entry = text ? Py_BuildValue("(niN)", (Py_ssize_t)failure->item, failure->status, text) : NULL;
-        if (!entry || PyList_Append(list, entry) < 0) Py_CLEAR(list);
-        Py_XDECREF(entry);
-    }
-    return list;
-}
-
-static PyObject *pool_map(PyObject *object, PyObject *arguments)
-{
-    NamedPool *self = (NamedPool *)object;
-    tine_map_options options = TINE_MAP_OPTIONS_INIT;
-    tine_error error = TINE_ERROR_INIT;
-    struct failures failures = {0};
-    Py_buffer in, out, context;
-    Py_ssize_t count, chunk;
-    long long deadline_ns;
-    int idempotent, rc;
-    if (!enter_pool(&self->base)) return NULL;
-    if (!PyArg_ParseTuple(arguments, "yy*w*ny*nLIp", &options.name, &in, &out, &count, &context, &chunk, &deadline_ns, &options.retries,
-                          &idempotent)) {
-        leave_pool(&self->base);
-        return NULL;
-    }
-    PyObject *answer = NULL;
-    if (count < 0 || chunk < 0 || (count ? in.len % count || out.len % count || !in.len : in.len || out.len)) {
-        PyErr_Format(PyExc_ValueError, "%zd items in %zd bytes, %zd bytes for their results, %zd in a chunk: each item has the same length",
-                     count, in.len, out.len, chunk);
-    } else {
-        options.error = &error;
-        options.context = context.len ? context.buf : NULL;
-        options.context_length = (size_t)context.len;
-        options.chunk = (size_t)chunk;
-        options.item_deadline_ns = deadline_ns;
-        options.flags = idempotent ? TINE_IDEMPOTENT : 0;
-        options.on_failure = on_failure;
-        options.user = &failures;
-        size_t items = (size_t)count, stride = items ? (size_t)in.len / items : 1, out_stride = items ? (size_t)out.len / items : 0;
-        Py_BEGIN_ALLOW_THREADS
-        rc = tine_map(self->base.pool, NULL, in.buf, stride, out_stride ? out.buf : NULL, out_stride, items, &options);
-        Py_END_ALLOW_THREADS
-        if (rc == 0 || rc == TINE_EITEMS) answer = list_of(&failures);
-        else if (rc != -EINTR || !PyErr_CheckSignals()) raise_code(rc, error.text);
-    }
-    free(failures.list);
-    PyBuffer_Release(&in);
-    PyBuffer_Release(&out);
-    PyBuffer_Release(&context);
-    leave_pool(&self->base);
-    return answer;
-}
-
 static PyObject *pool_cancel(PyObject *object, PyObject *arguments)
 {
     NamedPool *self = (NamedPool *)object;
@@ -283,6 +188,7 @@ static PyObject *pool_cancel_all(PyObject *object, PyObject *unused)
     (void)unused;
     int rc;
     if (!enter_pool(&self->base)) return NULL;
+    self->cancels++;
     Py_BEGIN_ALLOW_THREADS
     rc = tine_cancel_all(self->base.pool);
     Py_END_ALLOW_THREADS
@@ -423,7 +329,7 @@ static PyMethodDef pool_methods[] = {
      "submit(name, parts, token, deadline_ns, queue_deadline_ns, retries, idempotent, timeout_ns) -> id"},
     {"results", pool_results, METH_VARARGS,
      "results(timeout_ns) -> [(token, status, output, message, delivery, death, deaths), ...]; empty if nothing has settled."},
-    {"map", pool_map, METH_VARARGS,
+    {"map", named_pool_map, METH_VARARGS,
      "map(name, items, results, count, context, chunk, deadline_ns, retries, idempotent) -> [(item, status, message), ...]: what failed."},
     {"cancel", pool_cancel, METH_VARARGS, "cancel(id)"},
     {"cancel_all", pool_cancel_all, METH_NOARGS, "cancel_all(): ends everything, what runs too."},

@@ -119,6 +119,53 @@ def test_a_map(native):
         native.map("tripled", items, results, 7)
 
 
+@pytest.fixture
+def alarms():
+    """Has a handler called every 20 ms, in the middle of whatever the main thread waits for."""
+    handled = []
+
+    def begin(handler):
+        def handle(*_):
+            handled.append(1)
+            handler()
+
+        signal.signal(signal.SIGALRM, handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        return handled
+
+    before = signal.getsignal(signal.SIGALRM)
+    yield begin
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 7])
+def test_a_map_goes_on_after_a_signal(native, alarms, chunk):
+    items, results = struct.pack("400i", *range(400)), bytearray(1600)
+    handled = alarms(lambda: None)
+    assert native.map("tripled_slowly", items, results, 400, chunk=chunk) == []
+    assert handled and struct.unpack("400i", results) == tuple(range(0, 1200, 3))
+
+
+def test_a_map_ends_with_what_a_signals_handler_raises(native, alarms):
+    def fail():
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        alarms(fail)
+        native.map("tripled_slowly", bytes(4000), bytearray(4000), 1000)
+
+
+def test_a_map_that_a_signals_handler_cancels_ends(native, alarms):
+    items, results = struct.pack("1000i", *range(1, 1001)), bytearray(4000)
+    alarms(native._pool.cancel_all)
+    failed = native.map("tripled_slowly", items, results, 1000)
+    assert failed and {libtine.TineError.name_of(each.status) for each in failed} == {"ECANCELED"}
+    undone = {each.item for each in failed}
+    assert struct.unpack("1000i", results) == tuple(0 if n in undone else 3 * (n + 1) for n in range(1000))
+
+
 def test_messagepack_goes_and_comes(native):
     assert native.submit("length_of", "twelve bytes", kind="msgpack").result() == 12
 

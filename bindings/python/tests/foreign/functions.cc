@@ -1,8 +1,10 @@
 // C++ functions for the workers of a host in Python. They are called by name.
 #include <cctype>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <thread>
 #include <tine.hpp>
 
 namespace {
@@ -18,6 +20,16 @@ int tripled(tine_task *task)
         std::raise(SIGKILL);
     auto *out = static_cast<std::int32_t *>(tine_output(task, sizeof *in));
     *out = 3 * *in;
+    return 0;
+}
+
+// The same of any integer, a millisecond later.
+int tripled_slowly(tine_task *task)
+{
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::int32_t in;
+    std::memcpy(&in, tine_input(task, nullptr), sizeof in);
+    *static_cast<std::int32_t *>(tine_output(task, sizeof in)) = 3 * in;
     return 0;
 }
 
@@ -103,6 +115,7 @@ int shout_back(tine_task *task)
 [[gnu::constructor]] void on_load()
 {
     tine_register("tripled", tripled);
+    tine_register("tripled_slowly", tripled_slowly);
     tine_register("length_of", length_of);
     tine_register("add_all", add_all);
     tine_register("die_holding", die_holding);
