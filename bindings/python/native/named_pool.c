@@ -107,7 +107,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     Py_INCREF(token);
     int64_t until_ns = timeout_ns == TINE_FOREVER ? 0 : monotonic_ns() + timeout_ns;
     while (!rc) {
-        options.timeout_ns = timeout_ns;
+        options.timeout_ns = timeout_ns ? timeout_ns : 1; /* so that a full window is ETIMEDOUT, and EAGAIN is the want of a thread */
         Py_BEGIN_ALLOW_THREADS
         rc = tine_submit(self->base.pool, NULL, parts.length ? input : NULL, parts.length, &options, &id);
         Py_END_ALLOW_THREADS
@@ -121,7 +121,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     leave_pool(&self->base);
     if (rc == 0) return PyLong_FromUnsignedLongLong(id);
     Py_DECREF(token);
-    return PyErr_Occurred() ? NULL : raise_code(rc, error.text);
+    return PyErr_Occurred() ? NULL : raise_submission(rc, error.text);
 }
 
 /* (token, status, output, message, delivery, death, deaths); takes the result over. */

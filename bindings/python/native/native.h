@@ -125,6 +125,8 @@ bool enter_pool(struct pool_base *base);
 void leave_pool(struct pool_base *base);
 /* Ends a pool that was closed, once nobody looks at it any more. */
 void destroy_if_over(struct pool_base *base);
+/* Raises why a submission that may wait has failed. Returns NULL. */
+PyObject *raise_submission(int rc, const char *text);
 /* The list of what answer_of, which releases its result, makes of each; rc: what the call after the last one returned. With none, the
  * list is empty where there was nothing to take, and else rc is raised. */
 PyObject *list_answers(void *pool, PyObject *(*answer_of)(void *pool, tine_result *result), tine_result *results, int count, int rc);

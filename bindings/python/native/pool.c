@@ -51,6 +51,13 @@ void leave_pool(struct pool_base *base)
     destroy_if_over(base);
 }
 
+PyObject *raise_submission(int rc, const char *text)
+{
+    /* One that may wait does so while the window is full. EAGAIN means then that there is no thread to be had, and that waiting helps nobody. */
+    if (rc != -EAGAIN) return raise_code(rc, text);
+    return PyErr_Format(PyExc_RuntimeError, "can't start new thread (%s)", text);
+}
+
 const char **get_strings(PyObject *sequence, PyObject **keep)
 {
     *keep = NULL;
@@ -220,11 +227,11 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
     tine_error error = TINE_ERROR_INIT;
     PyObject *sequence, *token;
-    long long deadline_ns, timeout_ns;
+    long long deadline_ns;
     unsigned retries;
     unsigned long long count = 0;
     struct parts parts;
-    if (!PyArg_ParseTuple(arguments, "OOLIL|K", &sequence, &token, &deadline_ns, &retries, &timeout_ns, &count)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "OOLI|K", &sequence, &token, &deadline_ns, &retries, &count)) return NULL;
     if (!enter_pool(&self->base)) return NULL;
     if (!get_parts(sequence, &parts)) {
         leave_pool(&self->base);
@@ -263,9 +270,9 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
             rc = submit_block(self, call, &parts, &options, &id);
         }
         /* Waiting for room is what a signal may end; a call for which there is room does not even let other threads run. */
-        while ((rc == -EAGAIN && timeout_ns) || rc == -EINTR) {
+        while ((rc == -EAGAIN && !options.timeout_ns) || rc == -EINTR) {
             if (rc == -EINTR && PyErr_CheckSignals() < 0) break;
-            options.timeout_ns = timeout_ns;
+            options.timeout_ns = TINE_FOREVER;
             Py_BEGIN_ALLOW_THREADS
             rc = tine_submit(self->base.pool, NULL, copied ? (void *)&copy : call->block, length, &options, &id);
             Py_END_ALLOW_THREADS
@@ -283,7 +290,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     release_parts(&parts);
     leave_pool(&self->base);
     if (rc == -EINTR) return NULL;
-    if (rc) return raise_code(rc, error.text);
+    if (rc) return raise_submission(rc, error.text);
     return Py_BuildValue("(KI)", (unsigned long long)id, (unsigned)mark);
 }
 

@@ -6,12 +6,15 @@ import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 
 import functions
 import numpy as np
+import preloaded
 import pytest
 
 import libtine
@@ -389,6 +392,38 @@ def test_bad_arguments(arguments, error, text):
         libtine.Pool(**arguments)
 
 
+def test_a_call_for_which_no_thread_can_be_started_says_so(tmp_path):
+    program = """
+        import os
+        import libtine
+        from libtine import foreign
+
+        def refused(submit, *arguments, **options):
+            os.environ["NO_THREADS"] = "1"
+            try:
+                submit(*arguments, **options)
+            except RuntimeError as error:
+                assert type(error) is RuntimeError and "can't start new thread" in str(error), error
+            else:
+                raise AssertionError("it was not refused")
+            finally:
+                del os.environ["NO_THREADS"]
+
+        pool = libtine.Pool(1)
+        others = foreign.Pool(1)
+        refused(pool.apply_async, abs, (-1,))
+        refused(pool.apply_async, len, (bytes(10_000),))
+        refused(pool.map_async, abs, range(4), 2)
+        for options in ({}, {"timeout": 0}, {"timeout": 1}):
+            refused(others.submit, "nobody", **options)
+        print(pool.apply(abs, (-1,)), pool.map(abs, range(4), 2))
+        pool.terminate()
+        pool.join()
+        others.close()
+        """
+    assert preloaded.run(program, tmp_path) == "1 [0, 1, 2, 3]\n"
+
+
 def test_bad_chunksizes(pool):
     for call in (pool.map, pool.imap, pool.imap_unordered):
         with pytest.raises(ValueError, match=r"Chunksize must be 1\+, not 0"):
@@ -418,9 +453,6 @@ def test_maxtasksperchild():
 
 
 def test_what_a_worker_has_printed_goes_out_at_its_end():
-    import subprocess
-    import sys
-
     program = (
         "import libtine, functions\n"
         "pool = libtine.Pool(1)\n"

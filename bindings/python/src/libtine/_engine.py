@@ -231,7 +231,7 @@ class Engine:
         if blocks is not None:
             self._kept[token] = blocks
         try:
-            task = self.pool.submit(message, token, deadline_ns, retries, FOREVER_NS, count)
+            task = self.pool.submit(message, token, deadline_ns, retries, count)
         except BaseException:
             self._kept.pop(token, None)
             raise

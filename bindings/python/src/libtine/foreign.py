@@ -222,7 +222,7 @@ class Pool:
             )
             submitted = True
         except errors.TineError as error:
-            if error.name in ("EAGAIN", "ETIMEDOUT"):
+            if error.name == "ETIMEDOUT":
                 raise TimeoutError(f"{name}: the pool's window is full") from None
             raise
         finally:
