@@ -134,6 +134,7 @@ static int get(void *at, int64_t timeout_ns)
 static int get_any(struct getting *getting, int64_t timeout_ns, PyObject **long_one)
 {
     int rc;
+    int64_t until_ns = timeout_ns == 0 || timeout_ns == TINE_FOREVER ? 0 : monotonic_ns() + timeout_ns;
     *long_one = NULL;
     /* Another consumer may take a long message that has been looked at here; the next one may be longer. */
     while ((rc = wait_for(get, getting, timeout_ns)) == -EMSGSIZE) {
@@ -142,6 +143,7 @@ static int get_any(struct getting *getting, int64_t timeout_ns, PyObject **long_
         if (!*long_one) return RAISED;
         getting->buffer = PyBytes_AsString(*long_one);
         getting->capacity = getting->length;
+        timeout_ns = time_left(timeout_ns, until_ns);
     }
     return rc;
 }

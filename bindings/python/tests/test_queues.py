@@ -15,6 +15,7 @@ from queue import Empty, Full
 
 import family
 import numpy
+import preloaded
 import pytest
 
 import libtine
@@ -503,3 +504,19 @@ def test_objects_in_tasks_of_an_executor():
     with libtine.ProcessPoolExecutor(1) as executor:
         executor.submit(family.add_and_put, value, queue).result(HANG_SECONDS)
     assert value.value == 2 and queue.get(timeout=HANG_SECONDS) == "added"
+
+
+def test_a_get_waits_no_longer_for_messages_that_others_take(tmp_path):
+    program = """
+        import os
+        import queue
+        import libtine
+
+        messages = libtine.Queue()
+        os.environ["ALL_IS_TAKEN"] = "1"
+        try:
+            messages.get(timeout=0.1)
+        except queue.Empty:
+            print("empty")
+        """
+    assert preloaded.run(program, tmp_path) == "empty\n"
