@@ -126,7 +126,7 @@ def test_a_deadline_ends_what_ignores_sigterm():
     with libtine.ProcessPoolExecutor(1, deadline=0.5, grace=0.1) as executor:
         with pytest.raises(TimeoutError):
             executor.submit(functions.sleep_whatever_comes, 1000).result(HANG_SECONDS)
-        assert executor.submit(functions.add, 1).result(HANG_SECONDS) == 1
+        assert executor.submit_with(functions.add, (1,), deadline=HANG_SECONDS).result(HANG_SECONDS) == 1
 
 
 FAMILY = """
