@@ -2,7 +2,7 @@
 //!
 //! The crate is the core of the C library `libtine`, and [`ffi`] puts the C ABI of `include/tine.h` on top of it and nothing else.
 //! What calls or reads an address on its caller's word alone is `unsafe` ([`task::function::Function::pointer`],
-//! [`pool::Pool::map`], [`queue::Queue::attach`]): [`function`] makes tasks of Rust's functions without it. A block of a
+//! [`pool::Pool::map`], [`queue::Queue::attach`]), and so is what has to stay where it is ([`sync::Mutex::new`]): [`function`] makes tasks of Rust's functions without it. A block of a
 //! [`heap::Heap`] is an address, too, and whoever reads it has to know that nobody has freed it. `docs/architecture.md` says
 //! how the pieces work together and why.
 //!
@@ -55,7 +55,8 @@
 //! use tine::sync::{Acquired, Mutex};
 //! use tine::sys::clock::Timeout;
 //!
-//! let mutex = Mutex::new(0).unwrap();
+//! // SAFETY: the mutex stays where it is while it is held.
+//! let mutex = unsafe { Mutex::new(0) }.unwrap();
 //! assert_eq!(mutex.lock(Timeout::Forever).unwrap(), Acquired::Clean);
 //! mutex.unlock().unwrap();
 //! assert!(mutex.unlock().is_err(), "it is not held");

@@ -158,8 +158,10 @@ pub(crate) fn taken(acquired: Acquired) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_mutex_init(m: *mut tine_mutex, flags: u32) -> c_int {
     guard_code(|| {
+        // SAFETY: the memory stays mapped while the mutex is held, as the text of tine_mutex asks.
+        let make = || unsafe { Mutex::new(flags) };
         // SAFETY: `m` is NULL, misaligned, or memory for a mutex that nobody else uses meanwhile, as the text above asks.
-        unsafe { initialise(m, || Mutex::new(flags)) }
+        unsafe { initialise(m, make) }
     })
 }
 

@@ -40,8 +40,10 @@ pub struct tine_rwlock {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_rwlock_init(l: *mut tine_rwlock, flags: u32) -> c_int {
     guard_code(|| {
+        // SAFETY: the memory stays mapped while the lock is held, as the text of tine_mutex asks.
+        let make = || unsafe { RwLock::new(flags) };
         // SAFETY: `l` is NULL, misaligned, or memory for a lock that nobody else uses meanwhile, as the text above asks.
-        unsafe { initialise(l, || RwLock::new(flags)) }
+        unsafe { initialise(l, make) }
     })
 }
 

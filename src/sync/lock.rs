@@ -95,7 +95,9 @@ impl Lock {
 
     #[inline(always)]
     pub fn spot(&self) -> Spot {
-        // SAFETY: the entry lies `ENTRY` bytes behind the word and is written by the robust list alone.
+        // SAFETY: `self` is a live object of atomics, and the entry lies `ENTRY` bytes behind the word and is written by the robust
+        // list alone. A spot outlives this borrow only on the list, and there no longer than the lock is held: so long a mutex or
+        // reader-writer lock stays where it is by the contract of its `new`, any other lock by a borrow in the call that holds it.
         unsafe { Spot::new(self, offset_of!(Lock, pair) + WORD) }
     }
 

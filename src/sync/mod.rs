@@ -3,6 +3,9 @@
 //! Every object is plain memory: all zero or made by its `new`, without a pointer that this code would follow, so it
 //! may lie anywhere that processes share, at another address in each. `docs/design/locks.md` has the states, who may
 //! write which word, and what a death at each point leaves behind.
+//!
+//! A mutex or reader-writer lock is held from one call to another, by its address, so its `new` is `unsafe`: it has to stay
+//! where it is while it is held. The other objects are known by their address within a call alone, which borrows them.
 
 pub mod barrier;
 pub mod condition;

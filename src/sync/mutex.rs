@@ -16,7 +16,18 @@ pub struct Mutex {
 
 impl Mutex {
     /// A free mutex. `RECURSIVE` and `PROCESS_OWNED` exclude each other.
-    pub fn new(flags: u32) -> Outcome<Mutex> {
+    ///
+    /// The list of a thread's locks, which the kernel reads, leads through the memory of each lock that the thread holds. No
+    /// borrow says how long that is, so whoever makes a mutex has to answer for it:
+    ///
+    /// ```compile_fail,E0133
+    /// let mutex = tine::sync::Mutex::new(0).unwrap(); // not without `unsafe`
+    /// ```
+    ///
+    /// # Safety
+    /// While a thread or a process holds the mutex, it stays where it is: it is not moved, dropped, overwritten or
+    /// unmapped.
+    pub unsafe fn new(flags: u32) -> Outcome<Mutex> {
         let flags = known_flags(flags, RECURSIVE | PROCESS_OWNED | INTERRUPTIBLE | AUTO_REPAIR)?;
         if flags & RECURSIVE != 0 && flags & PROCESS_OWNED != 0 {
             return Err(INVALID);

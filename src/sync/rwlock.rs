@@ -84,7 +84,10 @@ enum Place<'a> {
 
 impl RwLock {
     /// A free lock.
-    pub fn new(flags: u32) -> Outcome<RwLock> {
+    ///
+    /// # Safety
+    /// While somebody holds the lock, to read or to write, it stays where it is, as a [`Mutex`](super::Mutex::new) does.
+    pub unsafe fn new(flags: u32) -> Outcome<RwLock> {
         let flags = known_flags(flags, PREFER_READERS | INTERRUPTIBLE | AUTO_REPAIR)?;
         Ok(RwLock { writers: Lock::new(flags), slots: from_fn(|_| Lock::new(0)) })
     }

@@ -1,7 +1,7 @@
 //! What the threads of the condition's models do: tokens that are put and taken.
 
 use crate::kernel::{quiesce, spawn};
-use crate::scenes::{FOREVER, some};
+use crate::scenes::{FOREVER, new_mutex, some};
 use crate::sync::{Acquired, Condition, Mutex, Outcome, TIMED_OUT};
 use crate::sys::clock::Timeout;
 use std::cell::Cell;
@@ -16,10 +16,11 @@ struct Tokens {
 
 impl Tokens {
     fn new() -> Rc<Tokens> {
-        let (mutex, condition) = (some(Mutex::new(0)), some(Condition::new(0)));
-        some(mutex.lock(FOREVER));
-        some(mutex.unlock());
-        Rc::new(Tokens { mutex, condition, count: Cell::new(0) })
+        let (mutex, condition) = (new_mutex(0), some(Condition::new(0)));
+        let tokens = Rc::new(Tokens { mutex, condition, count: Cell::new(0) });
+        some(tokens.mutex.lock(FOREVER));
+        some(tokens.mutex.unlock());
+        tokens
     }
 
     /// Who hears of a death repairs, and notifies everybody.

@@ -7,6 +7,11 @@ use crate::sys::clock::Timeout;
 use std::cell::Cell;
 use std::rc::Rc;
 
+fn new_lock(flags: u32) -> RwLock {
+    // SAFETY: a scene takes a lock only once it is in an `Rc`, which lives as long as the threads that use the lock.
+    some(unsafe { RwLock::new(flags) })
+}
+
 struct Table {
     lock: RwLock,
     data: Data,
@@ -14,7 +19,7 @@ struct Table {
 
 impl Table {
     fn new() -> Rc<Table> {
-        let table = Rc::new(Table { lock: some(RwLock::new(0)), data: Data::default() });
+        let table = Rc::new(Table { lock: new_lock(0), data: Data::default() });
         table.write();
         table
     }
@@ -56,7 +61,7 @@ pub(crate) fn rwlock_writer(dies: Option<u32>) {
 
 /// The victim waits for a reader to go, and dies of it: nobody hears of that, because it was never inside.
 pub(crate) fn rwlock_waiting_writer(dies: Option<u32>) {
-    let lock = Rc::new((some(RwLock::new(0)), Cell::new(false)));
+    let lock = Rc::new((new_lock(0), Cell::new(false)));
     some(lock.0.write_lock(FOREVER));
     some(lock.0.unlock());
     some(lock.0.read_lock(FOREVER));
@@ -98,7 +103,7 @@ pub(crate) fn rwlock_reader_tries(dies: Option<u32>) {
 
 /// A reader is inside while two write, one of whom is the victim. Another reader comes in to meet it.
 pub(crate) fn rwlock_readers_preferred(dies: Option<u32>) {
-    let lock = Rc::new((some(RwLock::new(PREFER_READERS)), Cell::new(false)));
+    let lock = Rc::new((new_lock(PREFER_READERS), Cell::new(false)));
     for dies in [dies, None] {
         let writer = lock.clone();
         spawn(dies, move || {

@@ -64,6 +64,11 @@ pub(crate) fn some<T>(outcome: Outcome<T>) -> T {
     outcome.unwrap_or_else(|code| panic!("{code:?}"))
 }
 
+pub(crate) fn new_mutex(flags: u32) -> Mutex {
+    // SAFETY: a scene takes a lock only once it is in an `Rc`, which lives as long as the threads that use the lock.
+    some(unsafe { Mutex::new(flags) })
+}
+
 // ---- the mutex
 
 fn visit(mutex: &Mutex, data: &Data) {
@@ -88,7 +93,7 @@ fn mutex_owned(dies: Option<u32>) {
 
 /// One takes it from the dead, while another tries, and finds either it or a living holder.
 fn mutex_owned_tries(dies: Option<u32>) {
-    let shared = Rc::new((some(Mutex::new(PROCESS_OWNED)), Data::default()));
+    let shared = Rc::new((new_mutex(PROCESS_OWNED), Data::default()));
     for dies in [dies, None] {
         let shared = shared.clone();
         spawn(dies, move || attempt(&shared.0, &shared.1));
@@ -112,7 +117,7 @@ fn attempt(mutex: &Mutex, data: &Data) {
 }
 
 fn three_visit(dies: Option<u32>, flags: u32) {
-    let shared = Rc::new((some(Mutex::new(flags)), Data::default()));
+    let shared = Rc::new((new_mutex(flags), Data::default()));
     visit(&shared.0, &shared.1); // From here on the short way is open.
     for dies in [dies, None] {
         let shared = shared.clone();
