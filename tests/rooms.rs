@@ -244,6 +244,41 @@ fn every_room_imports_only_rooms_below_it() {
     assert!(needless.is_empty(), "exceptions that are not needed any more: {needless:?}");
 }
 
+/// What does not argue in a SAFETY line: that another place has said it, or that somebody has.
+const NO_ARGUMENTS: [&str; 5] =
+    ["as above", "see above", "says the caller", "the caller's promise", "the same"];
+
+/// The SAFETY lines of a file that do not argue.
+fn empty_arguments(text: &str) -> Vec<&str> {
+    let is_empty = |line: &&str| {
+        let argument = line.split_once("// SAFETY: ").map_or("", |(_, argument)| argument).to_lowercase();
+        NO_ARGUMENTS
+            .iter()
+            .any(|words| argument.starts_with(words) || argument.contains(&format!("{words}.")))
+    };
+    text.lines().filter(is_empty).collect()
+}
+
+#[test]
+fn every_safety_line_argues() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    sources(&root, &root, &mut all);
+    for (path, text) in &all {
+        let empty = empty_arguments(text);
+        assert!(empty.is_empty(), "{} does not argue: {empty:#?}", path.display());
+    }
+    for line in [
+        "// SAFETY: as above.",
+        "// SAFETY: as above; it is asked no more.",
+        "    // SAFETY: nobody uses the blocks, says the caller.",
+        "// SAFETY: the caller's promise; all bytes have been written.",
+    ] {
+        assert_eq!(empty_arguments(line), [line]);
+    }
+    assert!(empty_arguments("// SAFETY: the handle is the same in every thread that has it.").is_empty());
+}
+
 #[test]
 fn a_planted_import_is_found() {
     let upward = |path: &str, text: &str| {

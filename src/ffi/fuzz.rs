@@ -38,7 +38,7 @@ unsafe fn one<T: Extensible>(start: *mut u8, size: usize, content: &[u8]) {
     let filled = content.len().min(there - 8);
     theirs[8..8 + filled].copy_from_slice(&content[..filled]);
     // What is there now. No reference outlives a call that writes.
-    // SAFETY: the caller's promise; all bytes have been written.
+    // SAFETY: `there` bytes can be written from `start` on, by the contract above, and all have been written by then.
     let bytes = || unsafe { std::slice::from_raw_parts(start, there).to_vec() };
     // SAFETY: as many bytes can be read and written as the first field says, where that is a size at all.
     unsafe {

@@ -469,7 +469,7 @@ pub unsafe extern "C" fn tine_heap_release_process(heap: *mut tine_heap, pid: c_
             // destroyed. Nobody uses the blocks any more, as the header asks.
             Of::Host(pool) => unsafe { host(*pool)?.release_process(pid) }?,
             Of::Worker => return Err(Code::WORKER.into()),
-            // SAFETY: as above.
+            // SAFETY: nobody uses the blocks any more, as the header asks. `own` keeps the segment mapped.
             Of::Segment(own) => unsafe { own.release_process(pid) }?,
         };
         Ok(c_int::try_from(freed).unwrap_or(c_int::MAX))

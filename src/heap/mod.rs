@@ -250,7 +250,7 @@ impl Heap {
         let new = self.allocate(size)?;
         // SAFETY: both blocks are at least as long as the shorter of the two, and apart.
         unsafe { std::ptr::copy_nonoverlapping(block.as_ptr(), new.as_ptr(), has.min(size)) };
-        // SAFETY: the block is the caller's, who is given the new one for it.
+        // SAFETY: nobody else uses the block, by the contract above, and the caller gets the new one in its place.
         unsafe { self.free(block) }?;
         Ok(new)
     }

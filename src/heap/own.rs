@@ -169,7 +169,7 @@ impl OwnHeap {
     /// Nobody uses these blocks any more, in any process.
     pub unsafe fn release_process(&self, pid: i32) -> Result<usize> {
         self.clear_up();
-        // SAFETY: nobody uses the blocks, says the caller.
+        // SAFETY: nobody uses the blocks any more, by the contract above.
         let freed = unsafe { self.heap.release_process(pid) };
         let open = |place: usize| {
             let word = self.heap.process(place).load(Ordering::Acquire);

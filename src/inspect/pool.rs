@@ -17,11 +17,11 @@ use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
-// SAFETY: atomics.
+// SAFETY: its fields are atomics, each of which may have any bits.
 unsafe impl AnyContent for Fixed {}
-// SAFETY: atomics.
+// SAFETY: its fields are atomics, each of which may have any bits.
 unsafe impl AnyContent for Place {}
-// SAFETY: atomics, and cells of bytes.
+// SAFETY: its fields are atomics and cells of bytes, each of which may have any bits.
 unsafe impl AnyContent for Shared {}
 
 /// As often a page is read that its host writes meanwhile.

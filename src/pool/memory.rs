@@ -94,7 +94,7 @@ impl Pool {
         if pid == inner.pid || state.family.members.iter().any(|member| member.pid == pid && pid != 0) {
             return Err(Error::errno(libc::EBUSY, format!("process {pid} is not known to have ended")));
         }
-        // SAFETY: nobody uses the blocks, says the caller.
+        // SAFETY: nobody uses the blocks any more, by the contract above.
         Ok(unsafe { inner.heap.release_process(pid) })
     }
 }

@@ -6,7 +6,7 @@ use crate::sync::lock::Owner;
 use crate::sys::memory::AnyContent;
 use crate::sys::prim::Ordering;
 
-// SAFETY: atomics, and nothing else.
+// SAFETY: its fields are atomics, each of which may have any bits.
 unsafe impl AnyContent for Shared {}
 
 /// How many bytes in front say what a queue holds.

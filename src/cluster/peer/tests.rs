@@ -107,7 +107,7 @@ unsafe extern "C" fn done(moving: *mut c_void) -> c_int {
         Handle::Matched(_) => false,
     };
     if is_done {
-        // SAFETY: as above; it is asked no more.
+        // SAFETY: the handle comes from `Box::into_raw` in `handle`. It is done, so nobody asks for it again.
         drop(unsafe { Box::from_raw(moving.cast::<Handle>()) });
     }
     is_done.into()
