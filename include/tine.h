@@ -21,9 +21,9 @@
  *               thread. Any other pointer leads to as many bytes as the length, the count or the .size beside it
  *               says, or else to one value. These bytes stay as they are until the call returns.
  *   Structs     start with .size: how much of the struct the caller knows. tine reads and writes no more than that.
- *               Locks, whose size is fixed within a soname, and tine_limit have no .size. Every struct has an
- *               initialiser, TINE_<NAME>_INIT, but for tine_barrier: tine_barrier_init comes before any other call on
- *               it. Zero is the default of every option, and NULL in place of an options struct means all defaults.
+ *               Locks, whose size is fixed within a soname, and tine_limit have no .size. Every struct except
+ *               tine_barrier has an initialiser, TINE_<NAME>_INIT. tine_barrier_init comes before any other call on a
+ *               barrier. Zero is the default of every option, and NULL in place of an options struct means all defaults.
  *               Options that contradict each other are -EINVAL; a struct that is longer than this version knows, and
  *               not zero there, is -E2BIG.
  *   Flags       No two flags of the library have the same bit. A flag that an object does not know is -EINVAL.
@@ -203,9 +203,9 @@ const char *tine_errname(int rc);
 const char *tine_version(void);
 
 /**
- * Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker, why
- * tine_init has failed, why a trace (TINE_TRACE) ends early, what goes wrong with the nodes of an MPI job, and what
- * TINE_CHECK=1 finds. Without a function they go to standard error.
+ * Directs the lines that tine writes for people to a function. Without a function they go to standard error. They say
+ * why a process that was started cannot be a worker, why tine_init has failed, and why a trace (TINE_TRACE) ends early.
+ * They also say what goes wrong with the nodes of an MPI job, and what TINE_CHECK=1 finds.
  *
  * The errors of other calls are not logged: their text goes to the caller's tine_error. A worker that is a fresh copy
  * of the program has the log that the program sets before tine_init. A worker that is forked from the host has the
@@ -475,7 +475,7 @@ typedef struct tine_transport {
 /**
  * Registers how messages get to other processes. libtine-mpi calls it when it is loaded.
  *
- * Parameters: transport: every field is set. It is copied, but for the .name, which must stay.
+ * Parameters: transport: every field is set. It is copied. The string .name is not, and must stay.
  * Returns 0; -EINVAL: transport is NULL, or a field is not set; TINE_EVERSION: a transport of another version;
  * -EEXIST: a transport is registered already.
  * Threads: any, before tine_init. Fork: a child keeps it.
@@ -737,7 +737,11 @@ int tine_pool_shutdown(tine_pool *pool, int64_t timeout_ns);
 /**
  * Ends a pool with everything that belongs to it: workers are killed, and results and the heap's memory are gone.
  *
- * Parameters: pool: may be NULL. No other thread may be in a call on the pool.
+ * The call waits until the processes have been killed and reaped: some milliseconds, and about 500 ms at most. It
+ * waits without a limit for a callback that is running, and for those that it calls itself.
+ *
+ * Parameters: pool: may be NULL. No other thread may be in a call on the pool. A worker may not destroy a pool that
+ * it has from tine_task_pool: the call then does nothing.
  * Threads: any. Fork: in a child it releases the child's copy, and the pool goes on in the parent.
  */
 void tine_pool_destroy(tine_pool *pool);
@@ -941,11 +945,12 @@ typedef struct tine_submit_options {
      * result: tine_next leaves it out, and tine_wait returns -EBUSY.
      *
      * on_begin and on_settled run on a thread of tine's, whatever the host does. Only one callback runs at a time.
-     * tine_pool_destroy calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and
-     * for what a task submits, both run on a thread of the caller's: one that is in tine_pool_poll, that waits or
-     * looks for results in any call on the pool, that waits for a queue, a channel or a process, that shuts the
-     * pool down or that destroys it. Such a call runs the callbacks that were due when it began and returns when its
-     * timeout is over, however many more those make.
+     * tine_pool_destroy calls on_settled for each task that it cancels, before it returns.
+     *
+     * With TINE_NO_THREAD, and for what a task submits, both run on a thread of the caller's, in one of these calls:
+     * tine_pool_poll; a call on the pool that waits or looks for results; a wait for a queue, a channel or a process;
+     * tine_pool_shutdown; tine_pool_destroy. Such a call runs the callbacks that were due when it began. It returns
+     * when its timeout is over, however many more callbacks those make.
      *
      * A callback may submit and cancel. It may also wait, and no other callback begins on its thread meanwhile. It
      * must not destroy the pool. A child that it forks must not return from it.
@@ -1077,10 +1082,10 @@ int tine_wait_any(tine_pool *pool, const tine_id *ids, size_t count, int64_t tim
 int tine_wait_all(tine_pool *pool, const tine_id *ids, size_t count, int64_t timeout_ns);
 
 /**
- * Frees what a result points to, and sets the whole result to zero. Releasing a result that is zero does nothing.
+ * Frees what a result points to, and sets every field but .size to zero. Releasing a released result does nothing.
  *
  * Parameters: pool: the pool that gave the result. result: may be NULL.
- * Threads: any, one at a time for one result. Fork: in a child it only sets the result to zero.
+ * Threads: any, one at a time for one result. Fork: in a child it only sets the fields to zero.
  */
 void tine_result_release(tine_pool *pool, tine_result *result);
 
@@ -1685,8 +1690,9 @@ int tine_segment_close(tine_segment *s);
 int tine_segment_send(int socket, const tine_segment *s);
 
 /**
- * Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for a segment where
- * the socket is a blocking one.
+ * Takes a segment that another process has sent with tine_segment_send, and maps it. Where the socket is a blocking
+ * one the call waits for a segment, and its wait has no limit. To wait with a limit, poll() the socket first, or set
+ * SO_RCVTIMEO.
  *
  * A segment that this process cannot have at the moment stays in the socket, to be received again: after -EEXIST
  * with TINE_SEGMENT_ANY_ADDRESS, for example. A segment that no process could have is thrown away.
@@ -2021,8 +2027,9 @@ int tine_heap_trim(tine_heap *heap);
  *
  * A lock is plain memory of the caller's, aligned to 8 bytes. It may lie in a heap, in any MAP_SHARED memory, which
  * each process may map at another address, or in private memory for the threads of one process. All-zero memory is a
- * free lock without flags. No call allocates or frees memory for a lock, and nothing has to be destroyed. The
- * content is tine's.
+ * free lock without flags: a semaphore without units, an event that is not set. Only a barrier has to be
+ * initialised. A lock owns no memory besides its own, and nothing has to be destroyed. A thread's first call on a
+ * lock may allocate a record for the thread, and returns -ENOMEM where that fails. The content is tine's.
  *
  * The memory must stay mapped while a call on the lock runs, and while the lock is held. A lock is released through
  * the address by which it was taken. A thread that has unlocked a mutex may free, unmap or reuse the memory at once
@@ -2030,8 +2037,11 @@ int tine_heap_trim(tine_heap *heap);
  * no longer touches the mutex.
  *
  * A thread or process that holds a lock may end, be killed at any instruction, or execute another program. Then the
- * next thread that takes the lock gets -EOWNERDEAD; after another program was executed not where the lock is
- * TINE_PROCESS_OWNED. A child of fork() holds no locks.
+ * next thread that takes a mutex, or a reader-writer lock after a writer, gets -EOWNERDEAD. After another program
+ * was executed this does not hold for a mutex that is TINE_PROCESS_OWNED. A reader that died is gone without a
+ * trace. A barrier at which a waiting thread died is broken: TINE_EBROKEN. A tine_once is done anew by the next
+ * thread. Semaphores, conditions and events have no holder: a thread that dies while it waits there leaves nothing
+ * behind, but the units that it has taken from a semaphore stay taken. A child of fork() holds no locks.
  *
  * As a rule the kernel reports at once that a holder has ended. It cannot do so where the thread's robust list is
  * damaged, replaced, too long, or refused by a sandbox, on kernels before 6.2, and with TINE_FORCE_NO=robust in the
@@ -2044,9 +2054,8 @@ int tine_heap_trim(tine_heap *heap);
  * not done refuse others with -EXDEV. They refuse a process that cannot find out its PID namespace, too: without
  * /proc, before Linux 6.11. Semaphores, conditions and events do not look.
  *
- * Locks are not for signal handlers, but for tine_semaphore_release and tine_event_set. A call that waits is no
- * cancellation point: a thread that is cancelled in it goes on waiting, and is cancelled afterwards. Asynchronous
- * cancelling must be off.
+ * A signal handler may call tine_semaphore_release and tine_event_set, and no other call on a lock. Asynchronous
+ * cancelling (pthread_setcanceltype) must be off.
  */
 typedef struct tine_mutex {
     /** tine's. */
@@ -2178,8 +2187,8 @@ typedef struct tine_rwlock {
 /**
  * Makes memory a free reader-writer lock.
  *
- * Without TINE_PREFER_READERS a waiting writer lets no new readers in, but for threads that read already. With it,
- * readers wait for no writer but one that is inside.
+ * Without TINE_PREFER_READERS a waiting writer lets no new readers in; a thread that reads already may read again.
+ * With TINE_PREFER_READERS readers wait only for a writer that holds the lock.
  *
  * Parameters: l: memory that no other thread uses meanwhile. flags: TINE_PREFER_READERS, TINE_INTERRUPTIBLE,
  * TINE_AUTO_REPAIR.
@@ -2597,8 +2606,9 @@ int tine_once_reopen(tine_once *o);
  * put yet: at most one message, or the messages of one call. A dead consumer takes along what it had taken: at most
  * one message, or the messages of one call. No message is got twice.
  *
- * Calls may be made from any thread of these processes. A child of fork() gets TINE_EFORKED. Once the child has a
- * pool or an open heap of its own it may use the queues in that heap, and gets -EINVAL for the others. A pointer
+ * Calls may be made from any thread of these processes. A child of fork() gets TINE_EFORKED from a call that returns
+ * a code; from the calls that only describe a queue it gets their answer for what is not a queue. Once the child has
+ * a pool or an open heap of its own it may use the queues in that heap, and gets -EINVAL for the others. A pointer
  * that is not a queue of a living pool, or of an open heap, of this process is -EINVAL, and so is a queue that has
  * been destroyed. -EBADMSG means that a program has written into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are
  * as for tine_mutex_lock.
@@ -3115,8 +3125,8 @@ int tine_channel_release(tine_channel *c);
 /* ---- Single processes ------------------------------------------------------------------------------------------ */
 
 /**
- * The process goes on when the host ends or closes its handle. What the process has started and left behind ends
- * with it then. A process that was started in a worker, or in another process, still ends with that one.
+ * The process goes on when the host ends or closes its handle. When the process ends, whatever it has started ends
+ * too. A process that was started in a worker, or in another process, still ends with that one.
  */
 #define TINE_DETACHED (1 << 19)
 
@@ -3319,6 +3329,9 @@ const char *tine_process_title(const tine_process *p);
 /**
  * Kills the process and everything that it has started, and releases its handle. A process that is TINE_DETACHED
  * goes on, and its end is reported to nobody.
+ *
+ * The call waits until the processes have been killed and reaped: some milliseconds, and about 500 ms at most. It
+ * does not wait for a process that is TINE_DETACHED.
  *
  * Parameters: p: may be NULL. No other thread may be in a call on the process.
  * Threads: any. Fork: in a child it releases the child's copy, and the process goes on.

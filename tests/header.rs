@@ -44,6 +44,27 @@ const BY_HAND: &[(&str, &str)] = &[("task", include_str!("header/fail.h"))];
 const WITHOUT_INITIALISER: &[&str] = &["tine_barrier"];
 
 #[test]
+fn every_file_that_exports_something_is_a_subject() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ffi");
+    let mut exporting = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("src/ffi is there") {
+        let path = entry.expect("an entry of src/ffi").path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).expect("a source file");
+            let exports =
+                ["\n#[unsafe(no_mangle)]", "\npub const TINE_", "\npub struct tine_", "\npub type tine_"];
+            if exports.iter().any(|export| text.contains(export)) {
+                exporting.push(path.file_stem().expect("a name").to_str().expect("UTF-8").to_owned());
+            }
+        }
+    }
+    exporting.sort();
+    let mut subjects = SUBJECTS.to_vec();
+    subjects.sort();
+    assert_eq!(exporting, subjects, "a file of src/ffi is missing in SUBJECTS, or one there exports nothing");
+}
+
+#[test]
 fn arguments_are_inputs_then_the_timeout_then_outputs() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/tine.h");
     let header = std::fs::read_to_string(path).expect("include/tine.h is there");

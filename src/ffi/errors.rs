@@ -132,9 +132,9 @@ pub const TINE_LOG_WARNING: c_int = 1;
 /// or jump out.
 pub type tine_log_fn = Option<unsafe extern "C" fn(level: c_int, text: *const c_char, user: *mut c_void)>;
 
-/// Directs the lines that tine writes for people to a function: why a process that was started cannot be a worker, why
-/// tine_init has failed, why a trace (TINE_TRACE) ends early, what goes wrong with the nodes of an MPI job, and what
-/// TINE_CHECK=1 finds. Without a function they go to standard error.
+/// Directs the lines that tine writes for people to a function. Without a function they go to standard error. They say
+/// why a process that was started cannot be a worker, why tine_init has failed, and why a trace (TINE_TRACE) ends early.
+/// They also say what goes wrong with the nodes of an MPI job, and what TINE_CHECK=1 finds.
 ///
 /// The errors of other calls are not logged: their text goes to the caller's tine_error. A worker that is a fresh copy
 /// of the program has the log that the program sets before tine_init. A worker that is forked from the host has the

@@ -503,7 +503,11 @@ pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i6
 
 /// Ends a pool with everything that belongs to it: workers are killed, and results and the heap's memory are gone.
 ///
-/// Parameters: pool: may be NULL. No other thread may be in a call on the pool.
+/// The call waits until the processes have been killed and reaped: some milliseconds, and about 500 ms at most. It
+/// waits without a limit for a callback that is running, and for those that it calls itself.
+///
+/// Parameters: pool: may be NULL. No other thread may be in a call on the pool. A worker may not destroy a pool that
+/// it has from tine_task_pool: the call then does nothing.
 /// Threads: any. Fork: in a child it releases the child's copy, and the pool goes on in the parent.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_pool_destroy(pool: *mut tine_pool) {

@@ -24,8 +24,8 @@ use std::ffi::{c_char, c_int, c_void};
 /// A second process beside it watches it, which costs memory and time. For many short pieces of work there are pools.
 pub struct tine_process(Process);
 
-/// The process goes on when the host ends or closes its handle. What the process has started and left behind ends
-/// with it then. A process that was started in a worker, or in another process, still ends with that one.
+/// The process goes on when the host ends or closes its handle. When the process ends, whatever it has started ends
+/// too. A process that was started in a worker, or in another process, still ends with that one.
 pub const TINE_DETACHED: u32 = 1 << 19;
 
 /// Options of tine_process_start.
@@ -328,6 +328,9 @@ pub unsafe extern "C" fn tine_process_title(p: *const tine_process) -> *const c_
 
 /// Kills the process and everything that it has started, and releases its handle. A process that is TINE_DETACHED
 /// goes on, and its end is reported to nobody.
+///
+/// The call waits until the processes have been killed and reaped: some milliseconds, and about 500 ms at most. It
+/// does not wait for a process that is TINE_DETACHED.
 ///
 /// Parameters: p: may be NULL. No other thread may be in a call on the process.
 /// Threads: any. Fork: in a child it releases the child's copy, and the process goes on.

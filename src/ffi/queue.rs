@@ -26,8 +26,9 @@ use std::ffi::{c_int, c_void};
 /// put yet: at most one message, or the messages of one call. A dead consumer takes along what it had taken: at most
 /// one message, or the messages of one call. No message is got twice.
 ///
-/// Calls may be made from any thread of these processes. A child of fork() gets TINE_EFORKED. Once the child has a
-/// pool or an open heap of its own it may use the queues in that heap, and gets -EINVAL for the others. A pointer
+/// Calls may be made from any thread of these processes. A child of fork() gets TINE_EFORKED from a call that returns
+/// a code; from the calls that only describe a queue it gets their answer for what is not a queue. Once the child has
+/// a pool or an open heap of its own it may use the queues in that heap, and gets -EINVAL for the others. A pointer
 /// that is not a queue of a living pool, or of an open heap, of this process is -EINVAL, and so is a queue that has
 /// been destroyed. -EBADMSG means that a program has written into the queue's memory. -EXDEV, -ENOMEM and -ENOLCK are
 /// as for tine_mutex_lock.

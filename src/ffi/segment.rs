@@ -164,8 +164,9 @@ pub unsafe extern "C" fn tine_segment_send(socket: c_int, s: *const tine_segment
     })
 }
 
-/// Takes a segment that another process has sent with tine_segment_send, and maps it. It waits for a segment where
-/// the socket is a blocking one.
+/// Takes a segment that another process has sent with tine_segment_send, and maps it. Where the socket is a blocking
+/// one the call waits for a segment, and its wait has no limit. To wait with a limit, poll() the socket first, or set
+/// SO_RCVTIMEO.
 ///
 /// A segment that this process cannot have at the moment stays in the socket, to be received again: after -EEXIST
 /// with TINE_SEGMENT_ANY_ADDRESS, for example. A segment that no process could have is thrown away.

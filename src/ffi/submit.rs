@@ -62,11 +62,12 @@ pub struct tine_submit_options {
     /// result: tine_next leaves it out, and tine_wait returns -EBUSY.
     ///
     /// on_begin and on_settled run on a thread of tine's, whatever the host does. Only one callback runs at a time.
-    /// tine_pool_destroy calls on_settled for each task that it cancels, before it returns. With TINE_NO_THREAD, and
-    /// for what a task submits, both run on a thread of the caller's: one that is in tine_pool_poll, that waits or
-    /// looks for results in any call on the pool, that waits for a queue, a channel or a process, that shuts the
-    /// pool down or that destroys it. Such a call runs the callbacks that were due when it began and returns when its
-    /// timeout is over, however many more those make.
+    /// tine_pool_destroy calls on_settled for each task that it cancels, before it returns.
+    ///
+    /// With TINE_NO_THREAD, and for what a task submits, both run on a thread of the caller's, in one of these calls:
+    /// tine_pool_poll; a call on the pool that waits or looks for results; a wait for a queue, a channel or a process;
+    /// tine_pool_shutdown; tine_pool_destroy. Such a call runs the callbacks that were due when it began. It returns
+    /// when its timeout is over, however many more callbacks those make.
     ///
     /// A callback may submit and cancel. It may also wait, and no other callback begins on its thread meanwhile. It
     /// must not destroy the pool. A child that it forks must not return from it.
@@ -448,10 +449,10 @@ unsafe fn task_ids<'a>(ids: *const tine_id, count: usize) -> crate::Result<&'a [
     unsafe { slice(ids.cast::<TaskId>(), count, "ids") }
 }
 
-/// Frees what a result points to, and sets the whole result to zero. Releasing a result that is zero does nothing.
+/// Frees what a result points to, and sets every field but .size to zero. Releasing a released result does nothing.
 ///
 /// Parameters: pool: the pool that gave the result. result: may be NULL.
-/// Threads: any, one at a time for one result. Fork: in a child it only sets the result to zero.
+/// Threads: any, one at a time for one result. Fork: in a child it only sets the fields to zero.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_result_release(pool: *mut tine_pool, result: *mut tine_result) {
     guard_value((), || {

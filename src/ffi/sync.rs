@@ -45,8 +45,9 @@ const _: () = assert!(
 ///
 /// A lock is plain memory of the caller's, aligned to 8 bytes. It may lie in a heap, in any MAP_SHARED memory, which
 /// each process may map at another address, or in private memory for the threads of one process. All-zero memory is a
-/// free lock without flags. No call allocates or frees memory for a lock, and nothing has to be destroyed. The
-/// content is tine's.
+/// free lock without flags: a semaphore without units, an event that is not set. Only a barrier has to be
+/// initialised. A lock owns no memory besides its own, and nothing has to be destroyed. A thread's first call on a
+/// lock may allocate a record for the thread, and returns -ENOMEM where that fails. The content is tine's.
 ///
 /// The memory must stay mapped while a call on the lock runs, and while the lock is held. A lock is released through
 /// the address by which it was taken. A thread that has unlocked a mutex may free, unmap or reuse the memory at once
@@ -54,8 +55,11 @@ const _: () = assert!(
 /// no longer touches the mutex.
 ///
 /// A thread or process that holds a lock may end, be killed at any instruction, or execute another program. Then the
-/// next thread that takes the lock gets -EOWNERDEAD; after another program was executed not where the lock is
-/// TINE_PROCESS_OWNED. A child of fork() holds no locks.
+/// next thread that takes a mutex, or a reader-writer lock after a writer, gets -EOWNERDEAD. After another program
+/// was executed this does not hold for a mutex that is TINE_PROCESS_OWNED. A reader that died is gone without a
+/// trace. A barrier at which a waiting thread died is broken: TINE_EBROKEN. A tine_once is done anew by the next
+/// thread. Semaphores, conditions and events have no holder: a thread that dies while it waits there leaves nothing
+/// behind, but the units that it has taken from a semaphore stay taken. A child of fork() holds no locks.
 ///
 /// As a rule the kernel reports at once that a holder has ended. It cannot do so where the thread's robust list is
 /// damaged, replaced, too long, or refused by a sandbox, on kernels before 6.2, and with TINE_FORCE_NO=robust in the
@@ -68,9 +72,8 @@ const _: () = assert!(
 /// not done refuse others with -EXDEV. They refuse a process that cannot find out its PID namespace, too: without
 /// /proc, before Linux 6.11. Semaphores, conditions and events do not look.
 ///
-/// Locks are not for signal handlers, but for tine_semaphore_release and tine_event_set. A call that waits is no
-/// cancellation point: a thread that is cancelled in it goes on waiting, and is cancelled afterwards. Asynchronous
-/// cancelling must be off.
+/// A signal handler may call tine_semaphore_release and tine_event_set, and no other call on a lock. Asynchronous
+/// cancelling (pthread_setcanceltype) must be off.
 #[repr(C)]
 pub struct tine_mutex {
     /// tine's.

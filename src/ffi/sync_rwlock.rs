@@ -30,8 +30,8 @@ pub struct tine_rwlock {
 
 /// Makes memory a free reader-writer lock.
 ///
-/// Without TINE_PREFER_READERS a waiting writer lets no new readers in, but for threads that read already. With it,
-/// readers wait for no writer but one that is inside.
+/// Without TINE_PREFER_READERS a waiting writer lets no new readers in; a thread that reads already may read again.
+/// With TINE_PREFER_READERS readers wait only for a writer that holds the lock.
 ///
 /// Parameters: l: memory that no other thread uses meanwhile. flags: TINE_PREFER_READERS, TINE_INTERRUPTIBLE,
 /// TINE_AUTO_REPAIR.

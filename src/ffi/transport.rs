@@ -76,7 +76,7 @@ extensible!(tine_transport);
 
 /// Registers how messages get to other processes. libtine-mpi calls it when it is loaded.
 ///
-/// Parameters: transport: every field is set. It is copied, but for the .name, which must stay.
+/// Parameters: transport: every field is set. It is copied. The string .name is not, and must stay.
 /// Returns 0; -EINVAL: transport is NULL, or a field is not set; TINE_EVERSION: a transport of another version;
 /// -EEXIST: a transport is registered already.
 /// Threads: any, before tine_init. Fork: a child keeps it.

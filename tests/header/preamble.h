@@ -21,9 +21,9 @@
  *               thread. Any other pointer leads to as many bytes as the length, the count or the .size beside it
  *               says, or else to one value. These bytes stay as they are until the call returns.
  *   Structs     start with .size: how much of the struct the caller knows. tine reads and writes no more than that.
- *               Locks, whose size is fixed within a soname, and tine_limit have no .size. Every struct has an
- *               initialiser, TINE_<NAME>_INIT, but for tine_barrier: tine_barrier_init comes before any other call on
- *               it. Zero is the default of every option, and NULL in place of an options struct means all defaults.
+ *               Locks, whose size is fixed within a soname, and tine_limit have no .size. Every struct except
+ *               tine_barrier has an initialiser, TINE_<NAME>_INIT. tine_barrier_init comes before any other call on a
+ *               barrier. Zero is the default of every option, and NULL in place of an options struct means all defaults.
  *               Options that contradict each other are -EINVAL; a struct that is longer than this version knows, and
  *               not zero there, is -E2BIG.
  *   Flags       No two flags of the library have the same bit. A flag that an object does not know is -EINVAL.
