@@ -11,11 +11,11 @@ const COUNTERS: [Counter; 14] = [
     Counter("workers", "Places for workers.", false, |stats| stats.workers as u64),
     Counter("workers_ready", "Workers that take tasks.", false, |stats| stats.workers_ready as u64),
     Counter("workers_busy", "Workers in the middle of a task.", false, |stats| stats.workers_busy as u64),
-    Counter("tasks_submitted_total", "Tasks submitted, without the pieces of maps.", true, |stats| {
+    Counter("tasks_submitted_total", "Tasks submitted, without the chunks of maps.", true, |stats| {
         stats.submitted
     }),
     Counter("tasks_settled_total", "Of these, tasks that have settled.", true, |stats| stats.settled),
-    Counter("tasks_outstanding", "Tasks and pieces of maps that have not settled.", false, |stats| {
+    Counter("tasks_outstanding", "Tasks and chunks of maps that have not settled.", false, |stats| {
         stats.outstanding as u64
     }),
     Counter("tasks_waiting", "Of these, those that have not begun.", false, |stats| stats.waiting() as u64),
