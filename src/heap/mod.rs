@@ -110,7 +110,7 @@ pub struct Heap {
     start: usize,
     length: usize,
     _mapping: Option<Mapping>,
-    segment: Option<Arc<Segment>>,
+    _segment: Option<Arc<Segment>>,
     directory: Directory,
     owner: Owner,
     /// So many extents that are free stay reserved.
@@ -157,7 +157,7 @@ impl Heap {
             start,
             length,
             _mapping,
-            segment: None,
+            _segment: None,
             directory,
             owner,
             kept: KEPT_EXTENTS,
@@ -341,11 +341,6 @@ impl Heap {
     pub(crate) fn overlaps(&self, address: usize, length: usize) -> bool {
         let end = self.start + self.length;
         address < end && address.saturating_add(length) > self.start
-    }
-
-    /// Whether its memory is a segment's.
-    pub fn is_in_segment(&self) -> bool {
-        self.segment.is_some()
     }
 
     /// Where the heap's mapping begins.

@@ -233,14 +233,13 @@ fn over(segment: &Arc<Segment>) -> Result<Heap> {
     let length = end - start;
     let fd = segment.duplicate()?;
     let directory = Directory::new(segment.mapped().0, start, length)?;
-    let segment = Some(Arc::clone(segment));
     // The segment was reserved as a whole, so pages go back to the system only when that is asked for.
     Ok(Heap {
         fd: Guarded::new(fd),
         start,
         length,
         _mapping: None,
-        segment,
+        _segment: Some(Arc::clone(segment)),
         directory,
         owner: 0,
         kept: u32::MAX,

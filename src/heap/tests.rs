@@ -44,7 +44,7 @@ fn other_owner(heap: &Heap, owner: Owner) -> Heap {
     let directory = Directory::new(start, start, length).unwrap();
     let (_mapping, allocators) = (Some(mapping), allocators_of(owner));
     let fd = Guarded::new(fd);
-    Heap { fd, start, length, _mapping, segment: None, directory, owner, kept: KEPT_EXTENTS, allocators }
+    Heap { fd, start, length, _mapping, _segment: None, directory, owner, kept: KEPT_EXTENTS, allocators }
 }
 
 #[test]

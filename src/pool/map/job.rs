@@ -15,7 +15,7 @@ use crate::pool::wait::{Want, wait};
 use crate::pool::{Inner, Pool};
 use crate::sys::clock::Timeout;
 use crate::sys::clock::now_ns;
-use crate::task::call::CallKind;
+use crate::task::call::{CallKind, Chunk};
 use crate::task::function::Callee;
 use std::collections::{HashMap, VecDeque};
 
@@ -168,6 +168,14 @@ impl<'p, 'a> Job<'p, 'a> {
 
     /// Hands out as many chunks as keep the workers busy for a while.
     fn send_chunks(&mut self, inner: &Inner) -> Result<()> {
+        match self.make_chunks(inner)? {
+            ready if ready.is_empty() => Ok(()),
+            ready => self.submit_chunks(inner, ready),
+        }
+    }
+
+    /// So many chunks, of which nobody else knows yet.
+    fn make_chunks(&mut self, inner: &Inner) -> Result<Vec<(Sent, Chunk)>> {
         let deep = (AHEAD_NS / self.sizes.chunk_ns.max(1)).clamp(LEAST_AHEAD as u64, 60) as usize;
         let mut ready = Vec::new();
         let carries = self.carry_input || self.carry_output;
@@ -211,9 +219,12 @@ impl<'p, 'a> Job<'p, 'a> {
                 }
             }
         }
-        if ready.is_empty() {
-            return Ok(());
-        }
+        Ok(ready)
+    }
+
+    /// Gives the chunks to the pool. Those for which there is no memory are made again later, or are an error where nothing is
+    /// on its way.
+    fn submit_chunks(&mut self, inner: &Inner, ready: Vec<(Sent, Chunk)>) -> Result<()> {
         let mut failure = None;
         let mut state = inner.lock();
         for (sent, chunk) in ready {
