@@ -78,11 +78,11 @@ impl PoolState {
         let ages = self.recycle.rules.age_ns != 0 || self.recycle.rules.private_bytes != 0;
         self.recycle.look_due_ns = if ages { now + LOOK_NS } else { u64::MAX };
         (self.recycle.idle_due_ns, self.recycle.age_due_ns) = (u64::MAX, u64::MAX);
-        (0..self.rings.len()).for_each(|slot| self.recycle_lane(slot, now));
+        (0..self.rings.len()).for_each(|slot| self.recycle_worker(slot, now));
     }
 
     /// Asks a worker to leave that has served long enough and has nothing under way.
-    pub(super) fn recycle_lane(&mut self, slot: usize, now: u64) {
+    pub(super) fn recycle_worker(&mut self, slot: usize, now: u64) {
         if !self.rings[slot].ready || self.rings[slot].leaving {
             return;
         }

@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_stands_where_a_pass_over_all_would_find_it() {
+    fn a_ring_stands_where_a_pass_over_all_would_find_it() {
         const LANES: usize = 5;
         let segments: Vec<_> = (0..LANES).map(|_| Segment::create().unwrap().0).collect();
         let (mut rings, mut ledger) = (RingAccounts::new(LANES).unwrap(), Ledger::default());

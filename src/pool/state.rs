@@ -202,7 +202,7 @@ impl PoolState {
         }
         while let Some(slot) = self.rings.next_unseen(now) {
             let due_ns = self.look_after_running(slot, now);
-            self.recycle_lane(slot, now);
+            self.recycle_worker(slot, now);
             self.give_up_on(slot, now);
             let due_ns = due_ns.min(self.rings[slot].hung_due_ns());
             self.rings.set_alarm(slot, due_ns.max(now + 1));
@@ -337,7 +337,7 @@ impl PoolState {
         let input = entry.take_input();
         let (status, delivery, items) = (outcome.status, outcome.delivery, outcome.items);
         entry.put_outcome(outcome);
-        let (job, line, group) = (entry.job(), entry.stream(), entry.group);
+        let (job, stream, group) = (entry.job(), entry.stream(), entry.group);
         let is_rare = entry.rare.is_some();
         if is_rare {
             entry.take_end().close();
@@ -357,12 +357,12 @@ impl PoolState {
         if was_queued {
             self.queue.chain.remove(&mut self.ledger, index);
         }
-        match (job, line) {
+        match (job, stream) {
             (Some(job), _) => {
                 self.maps.settle(job, index);
                 self.waiters.desk.tell_all(Key::Job(job));
             }
-            (None, Some(line)) => self.note_in_stream(line, index),
+            (None, Some(stream)) => self.note_in_stream(stream, index),
             (None, None) => {
                 if self.trace.is_some() {
                     self.trace_settled(index);

@@ -71,7 +71,7 @@ impl fmt::Debug for Stream {
 /// The accounts of a pool's streams.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    lines: Vec<Option<StreamState>>,
+    states: Vec<Option<StreamState>>,
     /// How many have a result that could be taken.
     with_result: usize,
     some_stopped: bool,
@@ -123,7 +123,7 @@ impl Pool {
             return Err(error);
         }
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
-        let line = StreamState {
+        let stream = StreamState {
             window: Window::new(
                 or(options.window_tasks, WINDOW_PER_WORKER * inner.workers),
                 or(options.window_bytes, state.submissions.window().most_bytes()),
@@ -139,13 +139,13 @@ impl Pool {
             drawing: false,
             needs: 0,
         };
-        let lines = &mut state.streams.lines;
-        let number = lines.iter().position(Option::is_none).unwrap_or(lines.len());
-        if number == lines.len() {
-            lines.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM))?;
-            lines.push(None);
+        let states = &mut state.streams.states;
+        let number = states.iter().position(Option::is_none).unwrap_or(states.len());
+        if number == states.len() {
+            states.try_reserve(1).map_err(|_| Code::errno(libc::ENOMEM))?;
+            states.push(None);
         }
-        lines[number] = Some(line);
+        states[number] = Some(stream);
         drop(state);
         let source = pull.map(|pull| Mutex::new(Source::new(pull)));
         Ok(Stream { inner: Arc::clone(&self.inner), number, callee, options, source })
@@ -184,10 +184,11 @@ impl Stream {
 
     /// Enters an item for which there is room; it is still to be handed in.
     fn enter(&self, state: &mut PoolState, place: InputPlace, input: &[u8], user: usize) -> Result<u32> {
-        let line = state.stream_mut(self.number);
+        let stream = state.stream_mut(self.number);
         // Where the order is that in which they settle, each will need a place then, when nothing may fail any more.
-        let inside = if line.unordered { line.window.tasks().saturating_sub(line.order.len()) } else { 0 };
-        let room = line.order.try_reserve(inside + 1).map_err(|_| Code::errno(libc::ENOMEM).into());
+        let inside =
+            if stream.unordered { stream.window.tasks().saturating_sub(stream.order.len()) } else { 0 };
+        let room = stream.order.try_reserve(inside + 1).map_err(|_| Code::errno(libc::ENOMEM).into());
         let room = reserve::suffices().and(room);
         let retries = self.options.retries;
         let rare = || if retries == 0 { Ok(None) } else { Rare::new(0, retries, None, None).map(Some) };
@@ -201,10 +202,10 @@ impl Stream {
             })
         });
         let (index, _) = entered.inspect_err(|_| self.inner.take_input_back(place))?;
-        let line = state.stream_mut(self.number);
-        line.window.enter(input.len());
-        if !line.unordered {
-            line.order.push_back(index);
+        let stream = state.stream_mut(self.number);
+        stream.window.enter(input.len());
+        if !stream.unordered {
+            stream.order.push_back(index);
         }
         Ok(index)
     }
@@ -263,10 +264,10 @@ impl Drop for Stream {
             return;
         }
         let mut state = self.inner.lock();
-        let line = state.stream_mut(self.number);
-        line.abandoned = true;
-        line.ended = true;
-        line.order.clear();
+        let stream = state.stream_mut(self.number);
+        stream.abandoned = true;
+        stream.ended = true;
+        stream.order.clear();
         state.look_at_front(self.number);
         let now = now_ns();
         for index in state.items_in_stream(self.number) {
@@ -284,25 +285,25 @@ impl Drop for Stream {
 
 impl PoolState {
     fn stream(&self, number: usize) -> &StreamState {
-        let Some(line) = &self.streams.lines[number] else { unreachable!("a stream has its line") };
-        line
+        let Some(stream) = &self.streams.states[number] else { unreachable!("a stream has its state") };
+        stream
     }
 
     fn stream_mut(&mut self, number: usize) -> &mut StreamState {
-        let Some(line) = &mut self.streams.lines[number] else { unreachable!("a stream has its line") };
-        line
+        let Some(stream) = &mut self.streams.states[number] else { unreachable!("a stream has its state") };
+        stream
     }
 
     /// Whether an item can be put, or why none can ever be.
     pub(super) fn room_in_stream(&self, number: usize, length: usize) -> Option<Result<()>> {
-        let line = self.stream(number);
-        if line.stopped {
+        let stream = self.stream(number);
+        if stream.stopped {
             return Some(Err(Error::errno(libc::ECANCELED, "an item of the stream has failed")));
         }
-        if line.ended {
+        if stream.ended {
             return Some(Err(Error::errno(libc::EPIPE, "the stream's input has been ended")));
         }
-        refusal(self).map(Err).or_else(|| line.window.has_room(length).then_some(Ok(())))
+        refusal(self).map(Err).or_else(|| stream.window.has_room(length).then_some(Ok(())))
     }
 
     /// The result that comes next, if it is there.
@@ -336,11 +337,11 @@ impl PoolState {
         let index = self.next_in_stream(number)?;
         let length = self.ledger.get(index).input_length;
         self.ledger.get_mut(index).state = TaskState::Taken;
-        let line = self.stream_mut(number);
-        line.order.pop_front();
-        line.window.leave(length);
-        if line.needs == AFTER_THE_NEXT {
-            line.needs = 0;
+        let stream = self.stream_mut(number);
+        stream.order.pop_front();
+        stream.window.leave(length);
+        if stream.needs == AFTER_THE_NEXT {
+            stream.needs = 0;
         }
         self.look_at_front(number);
         self.tell_stream(number);
@@ -350,11 +351,11 @@ impl PoolState {
 
     /// Why no result will come, where none will.
     fn end_of_stream(&self, number: usize) -> Option<Error> {
-        let line = self.stream(number);
-        if line.window.tasks() > 0 {
+        let stream = self.stream(number);
+        if stream.window.tasks() > 0 {
             return None;
         }
-        if line.ended || line.stopped {
+        if stream.ended || stream.stopped {
             return Some(Code::EMPTY.into());
         }
         refusal(self)
@@ -364,17 +365,17 @@ impl PoolState {
     /// are told where it happens.
     pub(super) fn tell_streams(&mut self) {
         if refusal(self).is_some() {
-            (0..self.streams.lines.len()).for_each(|number| self.tell_stream(number));
+            (0..self.streams.states.len()).for_each(|number| self.tell_stream(number));
         }
     }
 
     /// Tells threads that wait for something of a stream what has come.
     pub(super) fn tell_stream(&mut self, number: usize) {
-        let Some(line) = &self.streams.lines[number] else { return };
+        let Some(stream) = &self.streams.states[number] else { return };
         if self.waiters.desk.is_plain() {
             return;
         }
-        let to_be_drawn = line.is_to_be_drawn();
+        let to_be_drawn = stream.is_to_be_drawn();
         if self.end_of_stream(number).is_some() {
             self.waiters.desk.tell_all(Key::Stream(number));
         } else if to_be_drawn || self.next_in_stream(number).is_some() {
@@ -401,15 +402,15 @@ impl PoolState {
     pub(super) fn note_in_stream(&mut self, number: usize, index: u32) {
         let failed = self.ledger.get(index).outcome.as_ref().is_some_and(|outcome| outcome.status < 0);
         self.submissions.count_items(1, usize::from(failed));
-        let line = self.stream_mut(number);
-        if line.abandoned {
+        let stream = self.stream_mut(number);
+        if stream.abandoned {
             return self.leave_stream(index);
         }
-        if line.unordered {
-            line.order.push_back(index);
+        if stream.unordered {
+            stream.order.push_back(index);
         }
-        if failed && line.stop_on_failure && !line.stopped {
-            line.stopped = true;
+        if failed && stream.stop_on_failure && !stream.stopped {
+            stream.stopped = true;
             self.streams.some_stopped = true;
             self.waiters.desk.tell_all(Key::StreamRoom(number));
         }
@@ -422,8 +423,8 @@ impl PoolState {
         if !std::mem::take(&mut self.streams.some_stopped) {
             return;
         }
-        for number in 0..self.streams.lines.len() {
-            if !self.streams.lines[number].as_ref().is_some_and(|line| line.stopped) {
+        for number in 0..self.streams.states.len() {
+            if !self.streams.states[number].as_ref().is_some_and(|stream| stream.stopped) {
                 continue;
             }
             for index in self.items_in_stream(number) {
@@ -447,9 +448,11 @@ impl PoolState {
 
     /// Ends the account of a stream that is gone, when nothing of it is on its way any more.
     fn close_stream(&mut self, number: usize) {
-        if self.streams.lines[number].as_ref().is_some_and(|line| line.abandoned && line.window.tasks() == 0)
+        if self.streams.states[number]
+            .as_ref()
+            .is_some_and(|stream| stream.abandoned && stream.window.tasks() == 0)
         {
-            self.streams.lines[number] = None;
+            self.streams.states[number] = None;
         }
     }
 }

@@ -60,8 +60,8 @@ struct Drawing<'a>(&'a Stream);
 impl<'a> Drawing<'a> {
     fn begin(stream: &'a Stream) -> Drawing<'a> {
         let mut state = stream.inner.lock();
-        let line = state.stream_mut(stream.number);
-        (line.drawing, line.needs) = (true, 0);
+        let drawn = state.stream_mut(stream.number);
+        (drawn.drawing, drawn.needs) = (true, 0);
         drop(state);
         Drawing(stream)
     }
@@ -90,8 +90,8 @@ impl Stream {
         standby::guard(&self.inner, false)?;
         while !source.over {
             let state = self.inner.lock();
-            let line = state.stream(self.number);
-            if line.stopped {
+            let stream = state.stream(self.number);
+            if stream.stopped {
                 break;
             }
             if let Some(refusal) = refusal(&state) {
@@ -99,8 +99,8 @@ impl Stream {
                 source.failure = Some(refusal);
                 break;
             }
-            let needs = source.held.map_or(0, |held| held.input.1.min(line.window.most_bytes()));
-            let waits = !line.window.has_room(needs);
+            let needs = source.held.map_or(0, |held| held.input.1.min(stream.window.most_bytes()));
+            let waits = !stream.window.has_room(needs);
             drop(state);
             if waits {
                 let mut state = self.inner.lock();
@@ -137,9 +137,9 @@ impl Stream {
     fn enter_drawn(&self, item: Pulled) -> Result<bool> {
         let inner = &self.inner;
         let mut state = inner.lock();
-        let line = state.stream(self.number);
-        let (length, most) = (item.input.1, line.window.most_bytes());
-        if !line.window.has_room(length.min(most)) {
+        let stream = state.stream(self.number);
+        let (length, most) = (item.input.1, stream.window.most_bytes());
+        if !stream.window.has_room(length.min(most)) {
             return Ok(false);
         }
         let input = match length {
@@ -148,7 +148,7 @@ impl Stream {
             // one has gone in.
             _ => unsafe { std::slice::from_raw_parts(item.input.0, length) },
         };
-        let fits = line.window.check("an item", "the stream's window", length);
+        let fits = stream.window.check("an item", "the stream's window", length);
         if let Err(error) = fits.and_then(|()| inner.check_for_nodes(input, false)) {
             let index = self.enter(&mut state, InputPlace::Inline, &[], item.user)?;
             state.enqueue(index);
@@ -160,7 +160,7 @@ impl Stream {
         let place = match inner.place_input(input) {
             Ok(place) => place,
             // What is on its way will give its memory back.
-            Err(_) if line.window.tasks() > 0 => return Ok(false),
+            Err(_) if stream.window.tasks() > 0 => return Ok(false),
             Err(error) => return Err(error),
         };
         let index = self.enter(&mut state, place, input, item.user)?;
