@@ -279,6 +279,29 @@ fn every_safety_line_argues() {
     assert!(empty_arguments("// SAFETY: the handle is the same in every thread that has it.").is_empty());
 }
 
+/// The files of `src/` that a part of `docs/architecture.md` names by their paths in tables.
+fn files_in_tables(part: &str) -> BTreeSet<&str> {
+    let rows = part.lines().filter(|line| line.starts_with('|'));
+    rows.flat_map(|row| row.split('`')).filter(|name| name.contains('/') && name.ends_with(".rs")).collect()
+}
+
+#[test]
+fn the_way_of_one_task_is_as_long_as_the_page_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/architecture.md")).expect("the page");
+    let (_, way) = page.split_once("### The way of one task").expect("the part on the way of one task");
+    let (way, changes) = way.split_once("### Where would I change").expect("the part on changes");
+    let files = files_in_tables(way);
+    assert_eq!(files.len(), 16, "{files:?}");
+    for file in &files {
+        assert!(root.join("src").join(file).exists(), "{file} is not there");
+    }
+    for file in files_in_tables(changes) {
+        let is_there = ["src", ".", "src/pool"].iter().any(|folder| root.join(folder).join(file).exists());
+        assert!(is_there, "{file} is not there");
+    }
+}
+
 #[test]
 fn a_planted_import_is_found() {
     let upward = |path: &str, text: &str| {
