@@ -134,16 +134,18 @@ fn named_rooms(path: &Path, text: &str) -> BTreeSet<String> {
                 inner.retain(|opened| *opened < braces + 1);
             }
             "mod" if tokens.get(at + 2).is_some_and(|token| token == "{") => inner.push(braces + 1),
-            "crate" | "self" | "super" if at == 0 || tokens[at - 1] != "::" => {
-                // `pub(crate)` and `pub(super)` name nothing.
-                if tokens.get(at + 1).is_none_or(|next| next != ")") {
-                    names_in(&tokens, at, Some(own + inner.len()), &mut rooms);
-                }
+            "crate" | "self" | "super" if begins_a_path(&tokens, at) => {
+                names_in(&tokens, at, Some(own + inner.len()), &mut rooms);
             }
             _ => (),
         }
     }
     rooms
+}
+
+/// Whether the word at `at` is the first of a path. `pub(crate)` and `pub(super)` name nothing.
+fn begins_a_path(tokens: &[String], at: usize) -> bool {
+    (at == 0 || tokens[at - 1] != "::") && tokens.get(at + 1).is_none_or(|next| next != ")")
 }
 
 /// The rooms that one path names, or a list of paths in braces, which begins at `at`, and where it ends. `above` says how many
