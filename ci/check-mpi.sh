@@ -28,6 +28,10 @@ library() { # library MPI
     mkdir -p "$out/$1"
     # shellcheck disable=SC2086
     "mpicc.$1" -shared -fPIC $flags mpi/tine-mpi.c -o "$out/$1/libtine-mpi.so" $libs
+    # One in which MPI's calls fail when a test says so.
+    mkdir -p "$out/$1/faults"
+    # shellcheck disable=SC2086
+    "mpicc.$1" -shared -fPIC $flags mpi/tine-mpi.c tests/mpi/faults/faults.c -o "$out/$1/faults/libtine-mpi.so" $libs
 }
 
 job() { # job MPI PROGRAM [ARGUMENT]...
@@ -39,7 +43,7 @@ job() { # job MPI PROGRAM [ARGUMENT]...
         [ "$(id -u)" != 0 ] || options="$options --allow-run-as-root"
     fi
     # shellcheck disable=SC2086
-    TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$mpi/libtine-mpi.so TINE_MPI_REPORT=${REPORT-$out/report} timeout -k 5 "$limit" "mpirun.$mpi" $options -n "${RANKS-4}" "$@"
+    TINE_ENGINE=mpi TINE_MPI_LIBRARY=$out/$mpi/${FAULTS-}libtine-mpi.so TINE_MPI_REPORT=${REPORT-$out/report} timeout -k 5 "$limit" "mpirun.$mpi" $options -n "${RANKS-4}" "$@"
 }
 
 # What the ranks of a job say is in LOG, whatever becomes of mpirun, which may lose the last lines of a job that ends with a failure.
@@ -60,6 +64,12 @@ case_of() { # case_of MPI NAME
 lost_node() { # lost_node MPI CASE
     TINE_MPI_TIMEOUT_MS=${WITHIN-4000} says "$out/$1/$2.log" "$1" "$out/nodes" "$2" && return 1
     grep -q '^1 passed, 0 failed' "$out/$1/$2.log" || { tail -n 25 "$out/$1/$2.log"; return 1; }
+}
+
+# What MPI says of one node, or of nobody.
+errors() {
+    FAULTS=faults/ case_of "$1" an_error_of_nobodys_costs_no_node || return 1
+    for name in an_error_costs_its_node a_message_without_length_costs_its_node; do FAULTS=faults/ lost_node "$1" $name || return 1; done
 }
 
 # Both of the job's nodes are lost, one after the other, with a new pool after each.
@@ -240,7 +250,7 @@ if [ -n "${1-}" ]; then
     exit
 fi
 
-cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs -e a_node_hangs -e a_pool_is_made_after_a_loss -e rank_is_killed -e host_ -e a_rank_dies)
+cases=$(sed -n 's/^    {"\([a-z_]*\)", .*/\1/p' tests/mpi/nodes.c | grep -v -e more_than_two_gib -e a_node_that_hangs -e a_node_hangs -e a_pool_is_made_after_a_loss -e rank_is_killed -e host_ -e a_rank_dies -e an_error_ -e a_message_without_length)
 [ -z "${TINE_STORM-}" ] || cases="$cases more_than_two_gib"
 try "the program" program
 try "without mpirun" without_mpirun
@@ -252,6 +262,7 @@ for mpi in openmpi mpich; do
     for name in a_node_that_hangs_is_lost a_node_hangs_among_busy_ones; do try "$mpi: $name" lost_node $mpi $name; done
     try "$mpi: a_node_hangs_amid_its_output" lost_amid $mpi
     try "$mpi: a pool is made after a loss" lost_nodes $mpi
+    try "$mpi: errors of one node, and of nobody" errors $mpi
     for name in rank_is_killed host_is_killed host_forks_and_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
     try "$mpi: the report of a map" map_reported $mpi
     try "$mpi: the report of a chunk that has come back in part" part_reported $mpi

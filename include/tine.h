@@ -424,7 +424,7 @@ typedef struct tine_faults {
 #define TINE_ENGINE_MPI_OR_LOCAL 3
 
 /** The version of tine_transport. */
-#define TINE_TRANSPORT_VERSION 2
+#define TINE_TRANSPORT_VERSION 3
 
 /**
  * How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
@@ -453,8 +453,10 @@ typedef struct tine_transport {
      */
     int (*send)(int rank, const void *data, size_t length, void **sending);
     /**
-     * Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none
-     * is. It tells of each message once, of those from one process in the order in which they were sent.
+     * Looks for a message of the process that *rank says, or of any where that is -1. Returns 1 where one is there,
+     * and gives its sender, its length and a handle for .receive; 0 where none is. It tells of each message once, of
+     * those from one process in the order in which they were sent. Where it fails, *rank is the process whose error
+     * it is, or -1 where that is not known.
      */
     int (*probe)(int *rank, size_t *length, void **message);
     /**

@@ -93,17 +93,24 @@ static int send_bytes(int rank, const void *data, size_t length, void **sending)
 static int probe(int *rank, size_t *length, void **out)
 {
     static struct message *spare; /* what is matched has a place then */
+    static int told;
     int there = 0, count = 0;
     MPI_Status status;
     if (!spare && !(spare = (struct message *)malloc(sizeof *spare)))
         return -ENOMEM;
-    int rc = MPI_Improbe(MPI_ANY_SOURCE, TAG, communicator, &there, &spare->matched, &status);
-    if (rc != MPI_SUCCESS)
-        return refused("MPI_Improbe", rc);
+    int rc = MPI_Improbe(*rank < 0 ? MPI_ANY_SOURCE : *rank, TAG, communicator, &there, &spare->matched, &status);
+    if (rc != MPI_SUCCESS) {
+        /* MPI does not say whose error it was where it was to look for anybody's messages. It may go on failing. */
+        return *rank < 0 && told++ > 0 ? -EIO : refused("MPI_Improbe", rc);
+    }
     if (!there)
         return 0;
-    MPI_Get_count(&status, MPI_BYTE, &count);
     *rank = status.MPI_SOURCE;
+    rc = MPI_Get_count(&status, MPI_BYTE, &count);
+    if (rc != MPI_SUCCESS)
+        return refused("MPI_Get_count", rc);
+    if (count < 0) /* MPI_UNDEFINED: not whole bytes, or more than there may be */
+        return -EPROTO;
     *length = (size_t)count;
     *out = spare;
     spare = NULL;

@@ -14,9 +14,9 @@ use super::attention::{Attention, Next};
 use super::book::Book;
 use super::hello::Hello;
 use super::peer::{Came, Frame, Peer, body_of, kind_of};
-use super::transport::Transport;
+use super::transport::{Arrived, Failed, Transport};
 use super::witness::Witness;
-use super::{FrameKind, Hand};
+use super::{FrameKind, Hand, Rank};
 use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fork;
@@ -211,7 +211,7 @@ pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) ->
         for peer in &mut peers {
             any |= peer.out.flush(&transport)?;
         }
-        if let Some((rank, length, message)) = transport.probe()? {
+        if let Some((rank, length, message)) = transport.probe(None)? {
             any = true;
             peers[rank - 1].into.has_come(message, length);
             peers[rank - 1].make_room()?;
@@ -396,21 +396,16 @@ impl Talk {
             if self.is_crowded {
                 break;
             }
-            match self.transport.probe() {
+            match self.transport.probe(None) {
                 Ok(None) => break,
-                Ok(Some((rank, length, message))) => {
+                Ok(Some(arrived)) => {
                     any = true;
-                    // What comes from one that is lost means nothing any more.
-                    let node = rank.checked_sub(1).and_then(|at| self.nodes.get_mut(at));
-                    if let Some(node) = node.filter(|node| !node.is_lost()) {
-                        (node.heard_ns, node.pinged) = (now_ns(), false);
-                        node.peer.into.has_come(message, length);
-                        self.is_crowded |= node.peer.make_room().is_err();
-                    }
+                    self.has_arrived(arrived);
                 }
-                Err(error) => {
-                    (0..self.nodes.len()).for_each(|at| self.lose(at, &error));
-                    return false;
+                Err(Failed { whose: Some(rank), error }) => self.lose_rank(rank, &error),
+                Err(Failed { whose: None, .. }) => {
+                    any |= self.look_at_each();
+                    break;
                 }
             }
         }
@@ -423,6 +418,37 @@ impl Talk {
                 // Short of memory for a moment: it is there the next time.
                 Err(error) if error.code().0 == -libc::ENOMEM => (),
                 Err(error) => self.lose(at, &error),
+            }
+        }
+        any
+    }
+
+    /// A message is there.
+    fn has_arrived(&mut self, (rank, length, message): Arrived) {
+        // What comes from one that is lost means nothing any more.
+        let node = rank.checked_sub(1).and_then(|at| self.nodes.get_mut(at));
+        if let Some(node) = node.filter(|node| !node.is_lost()) {
+            (node.heard_ns, node.pinged) = (now_ns(), false);
+            node.peer.into.has_come(message, length);
+            self.is_crowded |= node.peer.make_room().is_err();
+        }
+    }
+
+    /// To look for anybody's messages has failed, and the transport does not say whose error it was: looks for those of each node by itself.
+    /// Whether there was anything.
+    fn look_at_each(&mut self) -> bool {
+        let mut any = false;
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].is_lost() {
+                continue;
+            }
+            match self.transport.probe(Some(at + 1)) {
+                Ok(None) => (),
+                Ok(Some(arrived)) => {
+                    any = true;
+                    self.has_arrived(arrived);
+                }
+                Err(failed) => self.lose(at, &failed.error),
             }
         }
         any
@@ -490,6 +516,13 @@ impl Talk {
             }
         }
         under_way
+    }
+
+    /// The node of this rank, if there is one.
+    fn lose_rank(&mut self, rank: Rank, why: &Error) {
+        if let Some(at) = rank.checked_sub(1).filter(|at| *at < self.nodes.len()) {
+            self.lose(at, why);
+        }
     }
 
     /// A node will never answer again, or is of no use.

@@ -50,6 +50,23 @@ pub(crate) struct Moving(*mut c_void);
 #[derive(Debug)]
 pub(crate) struct Message(*mut c_void);
 
+/// From whom, how long, and what it is to be received by.
+pub(crate) type Arrived = (Rank, usize, Message);
+
+/// Messages could not be looked for.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// Whose messages, where that is known.
+    pub(crate) whose: Option<Rank>,
+    pub(crate) error: Error,
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Error {
+        failed.error
+    }
+}
+
 impl Transport {
     /// One that is not registered.
     #[cfg(test)]
@@ -107,17 +124,20 @@ impl Transport {
         Ok(self.checked("sending or receiving", unsafe { (self.0.done)(moving.0) })? > 0)
     }
 
-    /// The next message, which is looked at no more: from whom, how long, and what it is to be received by.
-    pub(crate) fn probe(&self) -> Result<Option<(Rank, usize, Message)>> {
-        let (mut rank, mut length, mut message) = (0, 0, std::ptr::null_mut());
+    /// The next message of this rank's, or of any, which is looked at no more: from whom, how long, and what it is to be received by.
+    pub(crate) fn probe(&self, from: Option<Rank>) -> std::result::Result<Option<Arrived>, Failed> {
+        let mut rank = from.map_or(-1, |from| from as c_int);
+        let (mut length, mut message) = (0, std::ptr::null_mut());
         // SAFETY: places for two numbers and a handle.
         let rc = unsafe { (self.0.probe)(&raw mut rank, &raw mut length, &raw mut message) };
         // Short of memory for a moment: it is there the next time.
         if rc == -libc::ENOMEM {
             return Ok(None);
         }
-        let rc = self.checked("looking for messages", rc)?;
-        Ok((rc > 0).then_some((rank as Rank, length, Message(message))))
+        match self.checked("looking for messages", rc) {
+            Ok(rc) => Ok((rc > 0).then_some((rank as Rank, length, Message(message)))),
+            Err(error) => Err(Failed { whose: Rank::try_from(rank).ok(), error }),
+        }
     }
 
     /// Begins to receive a message that [`Transport::probe`] told of; -ENOMEM leaves it where it is.

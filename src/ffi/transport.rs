@@ -18,7 +18,7 @@ pub const TINE_ENGINE_MPI: c_int = 2;
 pub const TINE_ENGINE_MPI_OR_LOCAL: c_int = 3;
 
 /// The version of tine_transport.
-pub const TINE_TRANSPORT_VERSION: u32 = 2;
+pub const TINE_TRANSPORT_VERSION: u32 = 3;
 
 /// How messages get from one process of a job to another: what libtine-mpi gives to tine. Programs need not know it.
 ///
@@ -49,8 +49,10 @@ pub struct tine_transport {
             sending: *mut *mut c_void,
         ) -> c_int,
     >,
-    /// Returns 1 where a message is there, and gives its sender, its length and a handle for .receive; 0 where none
-    /// is. It tells of each message once, of those from one process in the order in which they were sent.
+    /// Looks for a message of the process that *rank says, or of any where that is -1. Returns 1 where one is there,
+    /// and gives its sender, its length and a handle for .receive; 0 where none is. It tells of each message once, of
+    /// those from one process in the order in which they were sent. Where it fails, *rank is the process whose error
+    /// it is, or -1 where that is not known.
     pub probe: Option<
         unsafe extern "C" fn(rank: *mut c_int, length: *mut usize, message: *mut *mut c_void) -> c_int,
     >,

@@ -43,16 +43,19 @@ static const struct test tests[] = {
     {"host_is_killed_in_a_map", host_is_killed_in_a_map},
     {"host_is_killed_with_a_part", host_is_killed_with_a_part},
     {"a_rank_dies_at_work", a_rank_dies_at_work},
+    {"an_error_of_nobodys_costs_no_node", an_error_of_nobodys_costs_no_node},
+    {"an_error_costs_its_node", an_error_costs_its_node},
+    {"a_message_without_length_costs_its_node", a_message_without_length_costs_its_node},
 };
 
-/* nodes [CASE]...: these cases, or all but the last eleven. */
+/* nodes [CASE]...: these cases, or all but the last fourteen. */
 int main(int argc, char **argv)
 {
     zero_or_die(tine_init(argc, argv), "tine_init");
     zero_or_die(tine_init(0, NULL), "tine_init again");
     size_t count = sizeof tests / sizeof *tests, passed = 0;
     for (size_t i = 0; i < count; i++) {
-        int wanted = argc == 1 && i + 11 < count;
+        int wanted = argc == 1 && i + 14 < count;
         for (int a = 1; a < argc; a++)
             wanted |= strcmp(argv[a], tests[i].name) == 0;
         if (!wanted)

@@ -198,7 +198,7 @@ impl Link {
             let mut any = self.sender.out.flush(&self.transport)?;
             wire(|wire| wire.here = 1);
             self.receiver.make_room()?;
-            if let Some((_, length, message)) = self.transport.probe()? {
+            if let Some((_, length, message)) = self.transport.probe(None)? {
                 self.receiver.into.has_come(message, length);
                 any = true;
             }
