@@ -13,6 +13,7 @@ limit=${LIMIT-200}
 # shellcheck disable=SC2086  # lists of flags
 program() {
     cc -std=c11 -pthread $flags tests/mpi/*.c -o "$out/nodes" $libs
+    cc -std=c11 -shared -fPIC $flags -Wl,--build-id tests/mpi/work.c -o "$out/libwork.so" $libs
     # What differs is its build-id alone.
     cc -std=c11 -pthread $flags -Wl,--build-id=0x0123456789abcdef tests/mpi/*.c -o "$out/nodes-of-another-build" $libs
 }
@@ -28,6 +29,8 @@ library() { # library MPI
     mkdir -p "$out/$1"
     # shellcheck disable=SC2086
     "mpicc.$1" -shared -fPIC $flags mpi/tine-mpi.c -o "$out/$1/libtine-mpi.so" $libs
+    # shellcheck disable=SC2086
+    "mpicc.$1" -D_GNU_SOURCE -pthread $flags -Wl,--build-id tests/mpi/own/own.c -o "$out/$1/own" $libs
     # One in which MPI's calls fail when a test says so.
     mkdir -p "$out/$1/faults"
     # shellcheck disable=SC2086
@@ -70,6 +73,12 @@ lost_node() { # lost_node MPI CASE
 errors() {
     FAULTS=faults/ case_of "$1" an_error_of_nobodys_costs_no_node || return 1
     for name in an_error_costs_its_node a_message_without_length_costs_its_node; do FAULTS=faults/ lost_node "$1" $name || return 1; done
+}
+
+# A program that calls MPI by itself ends, and so does its job, in good order.
+own() { # own MPI CASE [LIBRARY]
+    job "$1" "$out/$1/own" "${@:2}" >"$out/$1/own.log" 2>&1 || { tail -n 25 "$out/$1/own.log"; return 1; }
+    [ "$(grep -c '^own: done$' "$out/$1/own.log")" = "$([ "$2" = uneven ] && echo 4 || echo 1)" ] || { tail -n 25 "$out/$1/own.log"; return 1; }
 }
 
 # Both of the job's nodes are lost, one after the other, with a new pool after each.
@@ -263,6 +272,7 @@ for mpi in openmpi mpich; do
     try "$mpi: a_node_hangs_amid_its_output" lost_amid $mpi
     try "$mpi: a pool is made after a loss" lost_nodes $mpi
     try "$mpi: errors of one node, and of nobody" errors $mpi
+    for name in pool none uneven before; do try "$mpi: a program with calls of MPI of its own: $name" own $mpi $name "$out/libwork.so"; done
     for name in rank_is_killed host_is_killed host_forks_and_is_killed host_leaves_at_once; do try "$mpi: the report when $name" reported $mpi $name; done
     try "$mpi: the report of a map" map_reported $mpi
     try "$mpi: the report of a chunk that has come back in part" part_reported $mpi

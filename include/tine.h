@@ -445,8 +445,13 @@ typedef struct tine_transport {
      * time.
      */
     int (*started)(void);
-    /** Joins the other processes. It gives this process's rank and the number of ranks. Returns 0. */
-    int (*start)(int *rank, int *ranks);
+    /**
+     * Joins the other processes. It gives this process's rank and the number of ranks. Rank 0 calls part where the
+     * program leaves the others by itself, in whichever thread does so, and before it has done so: when part
+     * returns, .stop has. Returns 0; 1 where the program has joined the others by itself; -EPERM where it did so in a
+     * way that leaves tine no thread, in any of the processes.
+     */
+    int (*start)(int *rank, int *ranks, void (*part)(void));
     /**
      * Begins to send a message of at most 64 MiB, and gives a handle for .done. The bytes stay as they are until that
      * has returned 1. Returns 0.
@@ -466,7 +471,10 @@ typedef struct tine_transport {
     int (*receive)(void *message, void *data, size_t length, void **receiving);
     /** Returns 1 when a message has been sent or received, and its handle is gone; 0 until then. */
     int (*done)(void *moving);
-    /** Leaves in good order, which waits until the other processes leave too. Returns 0. */
+    /**
+     * Leaves in good order, which waits until the other processes leave too, unless the program is to do that by
+     * itself. Returns 0.
+     */
     int (*stop)(void);
     /** Ends all processes of the job, this one too. code is the exit code that the job should have. */
     void (*abort)(int code);

@@ -16,7 +16,10 @@
 enum { TAG = 1 };
 
 static MPI_Comm communicator = MPI_COMM_NULL;
-static int is_ours; /* MPI was initialised here, so it is finalised here */
+static int is_ours;           /* MPI was initialised here, so it is finalised here */
+static int is_host;           /* rank 0, where the program goes on */
+static int is_finalizing;     /* somebody has called MPI_Finalize */
+static void (*part)(void);
 
 /* What mpirun, mpiexec and srun tell the processes that they start. */
 static int started(void)
@@ -38,16 +41,26 @@ static int refused(const char *what, int rc)
     return -EIO;
 }
 
-static int start(int *rank, int *ranks)
+/* MPI_Finalize calls it before it does anything else, in the thread that has called MPI_Finalize. */
+static int finalizes(MPI_Comm self, int key, void *value, void *extra)
 {
-    int there = 0, level = MPI_THREAD_SINGLE;
+    (void)self, (void)key, (void)value, (void)extra;
+    is_finalizing = 1;
+    part();
+    return MPI_SUCCESS;
+}
+
+static int start(int *rank, int *ranks, void (*to_part)(void))
+{
+    int there = 0, over = 0, level = MPI_THREAD_SINGLE, key = MPI_KEYVAL_INVALID;
+    MPI_Finalized(&over);
+    if (over) {
+        fputs("tine: the program has finalised MPI already\n", stderr);
+        return -EPERM;
+    }
     MPI_Initialized(&there);
     if (there) {
         MPI_Query_thread(&level);
-        if (level < MPI_THREAD_MULTIPLE) {
-            fputs("tine: the program has initialised MPI without MPI_THREAD_MULTIPLE: let tine_init come first, or ask for it\n", stderr);
-            return -EPERM;
-        }
     } else {
         int rc = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
         if (rc != MPI_SUCCESS)
@@ -61,11 +74,31 @@ static int start(int *rank, int *ranks)
     int rc = MPI_Comm_dup(MPI_COMM_WORLD, &communicator);
     if (rc != MPI_SUCCESS)
         return refused("MPI_Comm_dup", rc);
+    /* All ranks, or none: no rank waits for one that was refused. */
+    int fits = !there || level >= MPI_THREAD_MULTIPLE, all_fit = 0;
+    rc = MPI_Allreduce(&fits, &all_fit, 1, MPI_INT, MPI_MIN, communicator);
+    if (rc != MPI_SUCCESS)
+        return refused("MPI_Allreduce", rc);
+    if (!all_fit) {
+        if (!fits)
+            fputs("tine: the program has initialised MPI without MPI_THREAD_MULTIPLE: let tine_init come first, or ask for it\n", stderr);
+        MPI_Comm_free(&communicator);
+        return -EPERM;
+    }
     /* What fails comes back as an error, as far as the library can go on. */
     MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN);
     MPI_Comm_rank(communicator, rank);
     MPI_Comm_size(communicator, ranks);
-    return 0;
+    is_host = *rank == 0;
+    if (is_host) {
+        part = to_part;
+        rc = MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, finalizes, &key, NULL);
+        if (rc == MPI_SUCCESS)
+            rc = MPI_Comm_set_attr(MPI_COMM_SELF, key, NULL);
+        if (rc != MPI_SUCCESS)
+            return refused("MPI_Comm_set_attr", rc);
+    }
+    return there;
 }
 
 /* A message that is on its way, or that has come and is to be received. */
@@ -142,7 +175,8 @@ static int done(void *handle)
 static int stop(void)
 {
     MPI_Comm_free(&communicator);
-    if (!is_ours)
+    /* At rank 0 whoever has initialised MPI finalises it. At a node the program does not go on. */
+    if (is_finalizing || (is_host && !is_ours))
         return 0;
     int rc = MPI_Finalize();
     return rc == MPI_SUCCESS ? 0 : refused("MPI_Finalize", rc);

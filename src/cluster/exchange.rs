@@ -10,6 +10,8 @@
 //! The thread calls a pool (`Hand`) with none of its own locks held; a pool rings and posts with its lock held. So the post's lock is the
 //! innermost of all.
 
+mod end;
+
 use super::attention::{Attention, Next};
 use super::book::Book;
 use super::hello::Hello;
@@ -21,7 +23,7 @@ use crate::error::{Code, Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fork;
 use crate::sys::log::{self, Level};
-use crate::sys::prim::{AtomicBool, AtomicU32, AtomicU64, Ordering, futex_wait, futex_wake};
+use crate::sys::prim::{AtomicU32, AtomicU64, Ordering, futex_wait, futex_wake};
 use crate::task::wire::Reader;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -61,8 +63,12 @@ pub(crate) struct Exchange {
     hands: Mutex<Vec<Known>>,
     /// Relaxed: only told apart from each other.
     next_number: AtomicU64,
-    /// The process ends. Release and Acquire with the bell.
-    leaving: AtomicBool,
+    /// [`end::STAYS`] and on. Release and Acquire with the bell.
+    leaving: AtomicU32,
+    /// 1 when the thread has taken leave of the nodes. Release and Acquire.
+    has_left: AtomicU32,
+    /// The program had joined the other ranks before tine did.
+    joined_before: bool,
     witness: Arc<Witness>,
 }
 
@@ -121,11 +127,9 @@ impl Exchange {
         }
     }
 
-    /// Has the thread take its leave of the nodes.
-    pub(crate) fn leave(&self) {
-        self.witness.leave();
-        self.leaving.store(true, Ordering::Release);
-        self.ring();
+    /// Whether the program had joined the other ranks before tine did: its `main` does so in each process that runs it.
+    pub(crate) fn joined_before(&self) -> bool {
+        self.joined_before
     }
 
     fn sleep(&self, deadline: Deadline) {
@@ -195,7 +199,12 @@ fn timeout_ns() -> Result<u64> {
 }
 
 /// Says hello to all nodes and hears who they are.
-pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) -> Result<Talk> {
+pub(crate) fn meet(
+    transport: Transport,
+    ranks: usize,
+    joined_before: bool,
+    witness: Arc<Witness>,
+) -> Result<Talk> {
     let timeout_ns = timeout_ns()?;
     witness.check_report()?;
     let own = Hello::own()?;
@@ -247,7 +256,9 @@ pub(crate) fn meet(transport: Transport, ranks: usize, witness: Arc<Witness>) ->
         posted: Mutex::default(),
         hands: Mutex::default(),
         next_number: AtomicU64::new(1),
-        leaving: AtomicBool::new(false),
+        leaving: AtomicU32::new(end::STAYS),
+        has_left: AtomicU32::new(0),
+        joined_before,
         witness,
     };
     let now = now_ns();
@@ -293,7 +304,7 @@ impl Talk {
     pub(crate) fn run(&mut self) {
         let mut attention = Attention::new(now_ns());
         let mut silent_look_ns = 0;
-        while !self.exchange.leaving.load(Ordering::Acquire) {
+        while self.exchange.leaving.load(Ordering::Acquire) == end::STAYS {
             let any = self.step();
             let now = now_ns();
             // However much others have to say.
@@ -320,7 +331,7 @@ impl Talk {
                 }
             }
         }
-        self.take_leave();
+        self.end();
     }
 
     /// Sends and receives what there is; whether there was anything.
@@ -536,30 +547,12 @@ impl Talk {
         let host = self.exchange.nodes.get(at).map_or("", |node| &node.host);
         let text = format!("rank {} on {host} is lost: {}", at + 1, why.text());
         log::say(Level::Warning, &format!("tine: {text}\n"));
-        let error = Error::new(Code::DIED, text);
-        self.nodes[at].lost = Some(error.clone());
-        self.exchange.hands().iter().for_each(|(_, hand)| hand.has_lost(at, &error));
+        self.part_with(at, Error::new(Code::DIED, text));
     }
 
-    /// The process ends. Nothing is sent after the goodbye, and all is received up to the node's: messages that nobody has received make an
-    /// MPI library complain.
-    fn take_leave(&mut self) {
-        let (_, hands) = self.collect();
-        for node in self.nodes.iter_mut().filter(|node| !node.is_lost()) {
-            node.peer.out.post(Frame::new(FrameKind::Bye, 0).finish());
-        }
-        let until = Deadline::after(self.timeout_ns);
-        while self.nodes.iter().any(Node::is_leaving) && !until.passed() {
-            if !self.move_on(&hands) {
-                std::thread::yield_now();
-            }
-        }
-        if self.nodes.iter().any(|node| node.is_lost() || node.is_leaving()) {
-            // To finalize waits for all of them.
-            self.transport.abort(1);
-        }
-        if let Err(error) = self.transport.stop() {
-            log::say(Level::Warning, &format!("tine: {}\n", error.text()));
-        }
+    /// Nothing comes from that node any more, and nothing goes there.
+    fn part_with(&mut self, at: usize, error: Error) {
+        self.nodes[at].lost = Some(error.clone());
+        self.exchange.hands().iter().for_each(|(_, hand)| hand.has_lost(at, &error));
     }
 }

@@ -2,15 +2,19 @@
 
 use super::exchange::{Exchange, meet};
 use super::node::Serving;
-use super::transport::{self, Transport};
+use super::transport::{self, Joined, Transport};
 use super::witness::Witness;
 use crate::error::{Code, Error, Result};
+use crate::sys::clock::Deadline;
 use crate::sys::log::{self, Level};
 use crate::sys::thread::Thread;
 use crate::sys::{elf, fork, host, signal};
 use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+
+/// How long what the program has printed may take to be written, before the job is ended.
+const FLUSH_NS: u64 = 1_000_000_000;
 
 /// What a node does; it returns when rank 0 has said goodbye.
 pub(crate) type Serve = fn(Serving) -> Result<()>;
@@ -84,7 +88,7 @@ fn join(transport: Transport, serve: Serve) -> Result<Arc<Exchange>> {
         let ran = catch_unwind(AssertUnwindSafe(|| be_what_was_started(transport, serve, witness, &tell)));
         if ran.is_err() {
             // Nobody would settle anything any more.
-            transport.abort(1);
+            end_job(&transport);
         }
     })?;
     let mut lock = came.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,25 +108,25 @@ fn be_what_was_started(transport: Transport, serve: Serve, witness: Arc<Witness>
         *came.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
         came.1.notify_all();
     };
-    match transport.start() {
+    match transport.start(part) {
         Err(error) => tell(Err(error)),
-        Ok((0, ranks)) => match meet(transport, ranks, witness) {
+        Ok(Joined { rank: 0, ranks, before }) => match meet(transport, ranks, before, witness) {
             Err(error) => {
                 log::say(Level::Error, &format!("tine: {}\n", error.text()));
                 tell(Err(error));
-                transport.abort(1);
+                end_job(&transport);
             }
             Ok(mut talk) => {
                 tell(Ok(Arc::clone(talk.exchange())));
                 talk.run();
             }
         },
-        Ok((rank, _)) => {
+        Ok(Joined { rank, .. }) => {
             drop(witness); // What becomes of tasks is known at rank 0.
             let served = Serving::new(transport).and_then(serve).and_then(|()| transport.stop());
             if let Err(error) = served {
                 log::say(Level::Error, &format!("tine: rank {rank} on {}: {}\n", host::name(), error.text()));
-                transport.abort(1);
+                end_job(&transport);
             }
             signal::exit_now(0);
         }
@@ -141,6 +145,21 @@ extern "C" fn leave() {
             thread.join();
         }
     }
+}
+
+/// Before the program finalizes MPI by itself: the nodes end, and tine's thread makes no call any more.
+extern "C" fn part() {
+    if let Some(Ok(exchange)) = HOST.get() {
+        exchange.part();
+    }
+}
+
+/// Ends all ranks, this one too, though not in good order. What this process has printed is not lost with it.
+pub(crate) fn end_job(transport: &Transport) {
+    // The transport may end this process by `exit`, where nobody is to take leave: the report of what has not settled would be lost.
+    THREAD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    host::flush_streams(Deadline::after(FLUSH_NS));
+    transport.abort(1);
 }
 
 /// Why there is no engine MPI in a process that was not started by mpirun.

@@ -5,13 +5,26 @@ use crate::error::{Code, Error, Result};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
+/// What a transport calls before the program leaves the other ranks by itself.
+pub(crate) type Parting = extern "C" fn();
+
+/// What has come of joining the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joined {
+    pub(crate) rank: Rank,
+    /// How many there are.
+    pub(crate) ranks: usize,
+    /// The program had joined them by itself.
+    pub(crate) before: bool,
+}
+
 /// The functions of a library that moves messages. All but the first are called by one thread, which called `start` first. Each returns a
 /// negated errno value where it fails.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Functions {
     pub(crate) name: *const c_char,
     pub(crate) started: unsafe extern "C" fn() -> c_int,
-    pub(crate) start: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int,
+    pub(crate) start: unsafe extern "C" fn(*mut c_int, *mut c_int, Parting) -> c_int,
     pub(crate) send: unsafe extern "C" fn(c_int, *const c_void, usize, *mut *mut c_void) -> c_int,
     pub(crate) probe: unsafe extern "C" fn(*mut c_int, *mut usize, *mut *mut c_void) -> c_int,
     pub(crate) receive: unsafe extern "C" fn(*mut c_void, *mut c_void, usize, *mut *mut c_void) -> c_int,
@@ -95,13 +108,21 @@ impl Transport {
         unsafe { (self.0.started)() > 0 }
     }
 
-    /// Joins the others: this process's rank and how many there are. The calling thread makes all further calls.
-    pub(crate) fn start(&self) -> Result<(Rank, usize)> {
+    /// Joins the others. The calling thread makes all further calls.
+    pub(crate) fn start(&self, part: Parting) -> Result<Joined> {
         let (mut rank, mut count) = (0, 0);
-        // SAFETY: places for two numbers.
-        self.checked("starting", unsafe { (self.0.start)(&raw mut rank, &raw mut count) })?;
+        // SAFETY: places for two numbers, and a function that any thread may call.
+        let rc = unsafe { (self.0.start)(&raw mut rank, &raw mut count, part) };
+        if rc == -libc::EPERM {
+            let name = self.name();
+            let text = format!(
+                "the program has started {name} by itself, and in a way that leaves tine no thread to use it (for MPI: without MPI_THREAD_MULTIPLE)"
+            );
+            return Err(Error::new(Code(rc), text));
+        }
+        let before = self.checked("starting", rc)? > 0;
         match (usize::try_from(rank), usize::try_from(count)) {
-            (Ok(rank), Ok(count)) if rank < count => Ok((rank, count)),
+            (Ok(rank), Ok(ranks)) if rank < ranks => Ok(Joined { rank, ranks, before }),
             _ => Err(Error::errno(libc::EPROTO, format!("{}: rank {rank} of {count}", self.name()))),
         }
     }

@@ -37,8 +37,12 @@ pub struct tine_transport {
     /// Returns 1 in a process that was started as one of several, else 0. It may be called in any thread, at any
     /// time.
     pub started: Option<unsafe extern "C" fn() -> c_int>,
-    /// Joins the other processes. It gives this process's rank and the number of ranks. Returns 0.
-    pub start: Option<unsafe extern "C" fn(rank: *mut c_int, ranks: *mut c_int) -> c_int>,
+    /// Joins the other processes. It gives this process's rank and the number of ranks. Rank 0 calls part where the
+    /// program leaves the others by itself, in whichever thread does so, and before it has done so: when part
+    /// returns, .stop has. Returns 0; 1 where the program has joined the others by itself; -EPERM where it did so in a
+    /// way that leaves tine no thread, in any of the processes.
+    pub start:
+        Option<unsafe extern "C" fn(rank: *mut c_int, ranks: *mut c_int, part: extern "C" fn()) -> c_int>,
     /// Begins to send a message of at most 64 MiB, and gives a handle for .done. The bytes stay as they are until that
     /// has returned 1. Returns 0.
     pub send: Option<
@@ -68,7 +72,8 @@ pub struct tine_transport {
     >,
     /// Returns 1 when a message has been sent or received, and its handle is gone; 0 until then.
     pub done: Option<unsafe extern "C" fn(moving: *mut c_void) -> c_int>,
-    /// Leaves in good order, which waits until the other processes leave too. Returns 0.
+    /// Leaves in good order, which waits until the other processes leave too, unless the program is to do that by
+    /// itself. Returns 0.
     pub stop: Option<unsafe extern "C" fn() -> c_int>,
     /// Ends all processes of the job, this one too. code is the exit code that the job should have.
     pub abort: Option<unsafe extern "C" fn(code: c_int)>,

@@ -196,6 +196,13 @@ impl PoolOptions<'_> {
                 "start is fork, which has no meaning with the engine MPI: the workers are no copies of this process",
             ));
         }
+        if self.worker.worker_path.is_none()
+            && exchange.as_ref().is_some_and(|exchange| exchange.joined_before())
+        {
+            let text = "the program has called MPI_Init before tine_init, and its workers, which run its main too, would do the same: \
+                        call tine_init first, or give a worker_path";
+            return Err(Error::errno(libc::EPERM, text));
+        }
         if exchange.is_some() && self.faults.any() {
             return Err(Error::invalid(
                 "faults are given with the engine MPI: they come over workers of this machine",

@@ -1,5 +1,14 @@
 //! The machine, as people know it.
 
+use crate::sys::clock::Deadline;
+use crate::sys::prim::{AtomicU32, Ordering, futex_wait, futex_wake};
+use crate::sys::thread::Thread;
+use std::sync::Arc;
+
+unsafe extern "C" {
+    static stdout: *mut libc::FILE;
+}
+
 /// The machine's name.
 pub(crate) fn name() -> String {
     let mut room = [0u8; 256];
@@ -7,6 +16,28 @@ pub(crate) fn name() -> String {
     unsafe { libc::gethostname(room.as_mut_ptr().cast(), room.len() - 1) };
     let end = room.iter().position(|byte| *byte == 0).unwrap_or(0);
     String::from_utf8_lossy(&room[..end]).into_owned()
+}
+
+/// Has what the C library's streams hold written, as far as that goes until then: another thread may hold a stream for ever that it reads from.
+pub(crate) fn flush_streams(deadline: Deadline) {
+    let done = Arc::new(AtomicU32::new(0));
+    let tell = Arc::clone(&done);
+    let flush = move || {
+        // Standard output first: the C library begins with the stream that was opened last, and waits there.
+        // SAFETY: the C library's stream, and then all streams.
+        unsafe {
+            libc::fflush(stdout);
+            libc::fflush(std::ptr::null_mut());
+        }
+        tell.store(1, Ordering::Release);
+        futex_wake(&tell, 1);
+    };
+    // Without a thread nothing is flushed, because that might never end.
+    let Ok(thread) = Thread::start(c"tine-flush", 0, flush) else { return };
+    thread.detach();
+    while done.load(Ordering::Acquire) == 0 && !deadline.passed() {
+        futex_wait(&done, 0, deadline);
+    }
 }
 
 /// Calls this when the process ends in good order.

@@ -51,8 +51,21 @@ void an_error_of_nobodys_costs_no_node(void)
     finish(pool);
 }
 
+/* Holds its stream for ever. */
+static void *read_for_ever(void *stream)
+{
+    getc((FILE *)stream);
+    return NULL;
+}
+
+/* The job is aborted in the end, and what main prints last is there: no stream that is being read from keeps it from being written. */
 static void one_node_is_lost(void)
 {
+    int ends[2];
+    CHECK(pipe(ends) == 0);
+    FILE *stream = fdopen(ends[0], "r");
+    pthread_t thread;
+    CHECK(stream && pthread_create(&thread, NULL, read_for_ever, stream) == 0);
     tine_pool *pool = nodes();
     size_t workers = workers_of(pool);
     CHECK(workers == 6);

@@ -1,7 +1,7 @@
 //! Two ranks within one thread, over a transport in which a long message moves when the test lets it.
 
 use super::*;
-use crate::cluster::transport::Functions;
+use crate::cluster::transport::{Functions, Parting};
 use crate::heap::Heap;
 use crate::task::wire::Reader;
 use std::cell::RefCell;
@@ -117,7 +117,7 @@ fn transport() -> Transport {
     extern "C" fn yes() -> c_int {
         1
     }
-    extern "C" fn start(_: *mut c_int, _: *mut c_int) -> c_int {
+    extern "C" fn start(_: *mut c_int, _: *mut c_int, _: Parting) -> c_int {
         0
     }
     extern "C" fn abort(_: c_int) {}
