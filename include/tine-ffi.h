@@ -40,7 +40,7 @@ enum {
     TINE_ENGINE_LOCAL = 1,
     TINE_ENGINE_MPI = 2,
     TINE_ENGINE_MPI_OR_LOCAL = 3,
-    TINE_TRANSPORT_VERSION = 2,
+    TINE_TRANSPORT_VERSION = 3,
     TINE_START_FORKSERVER = 0,
     TINE_START_SPAWN = 1,
     TINE_START_FORK = 2,
@@ -127,7 +127,7 @@ typedef struct tine_transport {
     unsigned int version; /* 8 */
     const char *name; /* 16 */
     int (*started)(void); /* 24 */
-    int (*start)(int *rank, int *ranks); /* 32 */
+    int (*start)(int *rank, int *ranks, void (*part)(void)); /* 32 */
     int (*send)(int rank, const void *data, unsigned long length, void **sending); /* 40 */
     int (*probe)(int *rank, unsigned long *length, void **message); /* 48 */
     int (*receive)(void *message, void *data, unsigned long length, void **receiving); /* 56 */

@@ -718,9 +718,10 @@ typedef struct tine_stats {
  * workers were ready, and no pool is left; -EINVAL, -E2BIG: an option, or an environment variable, has no meaning;
  * -EINVAL also: the file of TINE_TRACE is there, and is not a trace; -EACCES, -ENOSPC and the like: that file cannot
  * be opened or written; -ENOENT: there is no program at .worker_path, no folder for the file of TINE_TRACE, or no
- * libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; TINE_EVERSION: a node runs another build; -ENOSYS:
- * the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error names the
- * thing.
+ * libtine-mpi; -ENODEV: there are no nodes for TINE_ENGINE_MPI; -EPERM: the program has called MPI_Init before
+ * tine_init, and no .worker_path is given, or MPI leaves tine no thread; TINE_EVERSION: a node runs another build;
+ * -ENOSYS: the kernel is too old; -ENOMEM, -EMFILE: the host has no memory or no descriptor. The text in .error
+ * names the thing.
  * Ownership: tine_pool_destroy ends the pool. Threads: any. Fork: a child may create pools of its own.
  */
 int tine_pool_create(const tine_pool_options *options, tine_pool **out);
