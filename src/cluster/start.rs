@@ -158,7 +158,7 @@ extern "C" fn part() {
 pub(crate) fn end_job(transport: &Transport) {
     // The transport may end this process by `exit`, where nobody is to take leave: the report of what has not settled would be lost.
     THREAD.lock().unwrap_or_else(PoisonError::into_inner).take();
-    host::flush_streams(Deadline::after(FLUSH_NS));
+    host::flush_output(Deadline::after(FLUSH_NS));
     transport.abort(1);
 }
 

@@ -18,21 +18,18 @@ pub(crate) fn name() -> String {
     String::from_utf8_lossy(&room[..end]).into_owned()
 }
 
-/// Has what the C library's streams hold written, as far as that goes until then: another thread may hold a stream for ever that it reads from.
-pub(crate) fn flush_streams(deadline: Deadline) {
+/// Has what standard output holds written, as far as that goes until then: whoever reads it may not read any more. To flush all streams would wait
+/// for one that another thread reads from, and lock the C library's list of them meanwhile: nobody could open a file any more.
+pub(crate) fn flush_output(deadline: Deadline) {
     let done = Arc::new(AtomicU32::new(0));
     let tell = Arc::clone(&done);
     let flush = move || {
-        // Standard output first: the C library begins with the stream that was opened last, and waits there.
-        // SAFETY: the C library's stream, and then all streams.
-        unsafe {
-            libc::fflush(stdout);
-            libc::fflush(std::ptr::null_mut());
-        }
+        // SAFETY: the C library's stream.
+        unsafe { libc::fflush(stdout) };
         tell.store(1, Ordering::Release);
         futex_wake(&tell, 1);
     };
-    // Without a thread nothing is flushed, because that might never end.
+    // Without a thread nothing is written, because that might never end.
     let Ok(thread) = Thread::start(c"tine-flush", 0, flush) else { return };
     thread.detach();
     while done.load(Ordering::Acquire) == 0 && !deadline.passed() {
