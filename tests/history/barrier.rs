@@ -88,6 +88,8 @@ impl State for Barrier {
         }
         let answer = match (call.kind, self.places[call.who]) {
             (Kind::Go, Place::Met) => i64::from(self.leaving == 1),
+            // Its time may have run out before it was killed. It need not: then this is done behind all else.
+            (Kind::Go, Place::Seated) => TIMED_OUT,
             // It is killed where it is.
             (Kind::Go, _) => return,
             _ => 0,
