@@ -291,7 +291,7 @@ int main(int argc, char **argv)
     dup2(null, 0);
     close(null);
     uint64_t random = random_seed();
-    int shm = count_entries("/dev/shm"), tmp = count_residue("/tmp");
+    int shm = count_residue("/dev/shm"), tmp = count_residue("/tmp");
     struct belongings before = take_stock();
     for (int i = 0; i < 3; i++) {
         int start = all_starts[i];
@@ -317,7 +317,7 @@ int main(int argc, char **argv)
         print_percentiles(title, took, 5);
         outlived_thread(start);
     }
-    CHECK_EQ(count_entries("/dev/shm"), shm);
+    CHECK_EQ(count_residue("/dev/shm"), shm);
     CHECK_EQ(count_residue("/tmp"), tmp);
     check_stock(before);
     return 0;
