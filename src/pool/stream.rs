@@ -231,7 +231,9 @@ impl Stream {
                 match state.take_from_stream(number) {
                     Some(index) => Some(Ok(Some(index))),
                     // Whoever waits draws, too: the one that did so before may not come back.
-                    None if state.stream(number).is_to_be_drawn() => Some(Ok(None)),
+                    None if state.stream(number).is_to_be_drawn() && refusal(state).is_none() => {
+                        Some(Ok(None))
+                    }
                     None => state.end_of_stream(number).map(Err),
                 }
             });
@@ -256,6 +258,11 @@ impl Stream {
         };
         Ok(state.hand_over(index))
     }
+}
+
+/// What becomes of what has not begun when an item has failed, in a stream that stops then.
+fn stopped_error() -> Error {
+    Error::errno(libc::ECANCELED, "an item of the stream has failed")
 }
 
 impl Drop for Stream {
@@ -298,7 +305,7 @@ impl PoolState {
     pub(super) fn room_in_stream(&self, number: usize, length: usize) -> Option<Result<()>> {
         let stream = self.stream(number);
         if stream.stopped {
-            return Some(Err(Error::errno(libc::ECANCELED, "an item of the stream has failed")));
+            return Some(Err(stopped_error()));
         }
         if stream.ended {
             return Some(Err(Error::errno(libc::EPIPE, "the stream's input has been ended")));

@@ -3,11 +3,12 @@
 //! One thread draws at a time, without the pool's lock, because the items come from the user's code; others that wait meanwhile are
 //! told when it has ended ([`Drawing`]). An item that was drawn and found no room is held, and goes in before the next.
 
-use super::Stream;
+use super::{Stream, stopped_error};
 use crate::error::{Error, Result};
 use crate::pool::inline::run_queued;
 use crate::pool::ledger::{InputPlace, Outcome};
 use crate::pool::standby;
+use crate::pool::state::PoolState;
 use crate::pool::wait::refusal;
 use std::sync::TryLockError;
 
@@ -40,7 +41,7 @@ pub(super) struct Source {
     /// Drawn, and waiting for room.
     held: Option<Pulled>,
     over: bool,
-    /// Why it was over before its end; told once.
+    /// What `pull` returned instead of an end; told once.
     failure: Option<Error>,
 }
 
@@ -48,6 +49,15 @@ impl Source {
     pub(super) fn new(pull: Pull) -> Source {
         Source { pull, held: None, over: false, failure: None }
     }
+}
+
+/// What has become of an item that was drawn.
+enum Entered {
+    /// It will have a result.
+    Inside,
+    NoRoom,
+    /// The pool takes nothing any more.
+    Refused,
 }
 
 // SAFETY: what is held is a place in memory of the program's. The text of `.pull` says on which threads it is called,
@@ -90,17 +100,16 @@ impl Stream {
         standby::guard(&self.inner, false)?;
         while !source.over {
             let state = self.inner.lock();
-            let stream = state.stream(self.number);
-            if stream.stopped {
-                break;
-            }
-            if let Some(refusal) = refusal(&state) {
+            if refusal(&state).is_some() {
                 // This is not the end of the input, and must not be taken for it.
-                source.failure = Some(refusal);
+                return Ok(());
+            }
+            let stream = state.stream(self.number);
+            if stream.stopped && source.held.is_none() {
                 break;
             }
             let needs = source.held.map_or(0, |held| held.input.1.min(stream.window.most_bytes()));
-            let waits = !stream.window.has_room(needs);
+            let waits = !stream.stopped && !stream.window.has_room(needs);
             drop(state);
             if waits {
                 let mut state = self.inner.lock();
@@ -113,11 +122,15 @@ impl Stream {
             };
             match drawn {
                 Ok(Some(item)) => match self.enter_drawn(item) {
-                    Ok(true) => (),
-                    Ok(false) => {
+                    Ok(Entered::Inside) => (),
+                    Ok(Entered::NoRoom) => {
                         source.held = Some(item);
                         let mut state = self.inner.lock();
                         state.stream_mut(self.number).needs = AFTER_THE_NEXT;
+                        return Ok(());
+                    }
+                    Ok(Entered::Refused) => {
+                        source.held = Some(item);
                         return Ok(());
                     }
                     Err(error) => {
@@ -133,14 +146,20 @@ impl Stream {
         self.end()
     }
 
-    /// Enters an item that was drawn; whether there was room for it.
-    fn enter_drawn(&self, item: Pulled) -> Result<bool> {
+    /// Enters an item that was drawn. The user's code has taken its time: the pool and the stream may have come to their end meanwhile.
+    fn enter_drawn(&self, item: Pulled) -> Result<Entered> {
         let inner = &self.inner;
         let mut state = inner.lock();
+        if refusal(&state).is_some() {
+            return Ok(Entered::Refused);
+        }
         let stream = state.stream(self.number);
+        if stream.stopped {
+            return self.settle_drawn(&mut state, item, &stopped_error());
+        }
         let (length, most) = (item.input.1, stream.window.most_bytes());
         if !stream.window.has_room(length.min(most)) {
-            return Ok(false);
+            return Ok(Entered::NoRoom);
         }
         let input = match length {
             0 => &[],
@@ -150,26 +169,31 @@ impl Stream {
         };
         let fits = stream.window.check("an item", "the stream's window", length);
         if let Err(error) = fits.and_then(|()| inner.check_for_nodes(input, false)) {
-            let index = self.enter(&mut state, InputPlace::Inline, &[], item.user)?;
-            state.enqueue(index);
-            if state.take_back(index) {
-                state.settle(index, Outcome::not_started(&error));
-            }
-            return Ok(true);
+            return self.settle_drawn(&mut state, item, &error);
         }
         let place = match inner.place_input(input) {
             Ok(place) => place,
             // What is on its way will give its memory back.
-            Err(_) if stream.window.tasks() > 0 => return Ok(false),
+            Err(_) if stream.window.tasks() > 0 => return Ok(Entered::NoRoom),
             Err(error) => return Err(error),
         };
         let index = self.enter(&mut state, place, input, item.user)?;
         state.hand_in(index);
         run_queued(inner, state).leave();
-        Ok(true)
+        Ok(Entered::Inside)
     }
 
-    /// What ended the input before its end, once.
+    /// Enters an item that was drawn and that no worker gets.
+    fn settle_drawn(&self, state: &mut PoolState, item: Pulled, error: &Error) -> Result<Entered> {
+        let index = self.enter(state, InputPlace::Inline, &[], item.user)?;
+        state.enqueue(index);
+        if state.take_back(index) {
+            state.settle(index, Outcome::not_started(error));
+        }
+        Ok(Entered::Inside)
+    }
+
+    /// What `pull` returned instead of an end, once.
     pub(super) fn failure(&self) -> Option<Error> {
         let mut source = match self.source.as_ref()?.try_lock() {
             Ok(source) => source,
