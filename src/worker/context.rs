@@ -248,11 +248,11 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Fails the task with a text; returns the code, to be returned from the function.
+    /// Fails the task with a text; returns what is to be returned from the function. That is no success, whatever the code.
     pub fn fail(&mut self, code: c_int, text: &str) -> c_int {
         self.failed = if (-4095..0).contains(&code) { code } else { Code::BAD_CODE.0 };
         self.set_message(text);
-        code
+        self.failed
     }
 
     pub(crate) fn set_message(&mut self, text: &str) {

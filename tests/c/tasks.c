@@ -36,6 +36,7 @@ static void returned_values(tine_pool *pool)
 struct words {
     int code, returned, narrow, wide;
 };
+enum { WHAT_FAIL_RETURNED = 4711 };
 
 static int fails(tine_task *task)
 {
@@ -45,8 +46,9 @@ static int fails(tine_task *task)
         strcat(text, "x");
     for (int i = 0; i < words->wide; i++)
         strcat(text, "\xc3\xa4");
-    CHECK_EQ(tine_fail(task, words->code, "%s", text), words->code);
-    return words->returned;
+    int failed = tine_fail(task, words->code, "%s", text);
+    CHECK_EQ(failed, words->code < 0 && words->code >= -4095 ? words->code : TINE_EBADCODE);
+    return words->returned == WHAT_FAIL_RETURNED ? failed : words->returned;
 }
 
 static int fails_twice(tine_task *task)
@@ -82,6 +84,7 @@ static void failures(tine_pool *pool)
         {{-5000, -5000, 3, 0}, TINE_EBADCODE, 3},
         {{-5000, 0, 3, 0}, TINE_EBADCODE, 3},
         {{0, 0, 3, 0}, TINE_EBADCODE, 3},
+        {{EINVAL, WHAT_FAIL_RETURNED, 3, 0}, TINE_EBADCODE, 3}, /* the sign was forgotten */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tine_id id = submit(pool, fails, &cases[i].words, sizeof cases[i].words);

@@ -4,8 +4,8 @@
  *
  * Parameters: task. code: a negated errno value, from -1 to -4095. format: as for printf, with what it takes behind
  * it; up to 184 bytes of text are kept.
- * Returns code. A function that has called it and then returns 0 has failed with that code all the same. With a code
- * outside of that range the task fails with TINE_EBADCODE.
+ * Returns code, or TINE_EBADCODE where code is outside of that range: with EINVAL instead of -EINVAL, say. A function
+ * that has called it and then returns 0 has failed with what it returned all the same.
  * Threads: the task's. Fork: a child must not call it.
  */
 int tine_fail(tine_task *task, int code, const char *format, ...)
