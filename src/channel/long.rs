@@ -68,7 +68,7 @@ fn is_memory(fd: &OwnedFd) -> bool {
 /// long costs nothing, and reading it into new memory would get this process killed. And as many are available here.
 pub(super) fn check(fd: &OwnedFd, length: usize) -> Result<()> {
     let raw = fd.as_raw_fd();
-    if !is_memory(fd) || memory::length_of(raw)? < length || memory::reserved_bytes(raw) < length as u64 {
+    if !is_memory(fd) || memory::length_of(raw)? < length || memory::reserved_bytes(raw)? < length as u64 {
         return Err(not_ours());
     }
     // A message that was longer than the socket's buffer, and is no longer than one in a packet, costs no more than that one.

@@ -58,7 +58,7 @@ impl Heap {
     pub fn stats(&self) -> HeapStats {
         let mut used = Usage::default();
         self.used_runs().for_each(|(_, run)| used.add(run.blocks, run.bytes));
-        let reserved_bytes = memory::reserved_bytes(self.fd.as_raw_fd());
+        let reserved_bytes = memory::reserved_bytes(self.fd.as_raw_fd()).unwrap_or(0);
         // Another process may have written anything there.
         let noted = self.directory.peak().load(crate::sys::prim::Ordering::Relaxed);
         let peak_bytes = noted.min(self.length as u64).max(reserved_bytes);

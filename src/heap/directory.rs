@@ -266,7 +266,7 @@ impl Directory {
     }
 
     fn note_peak(&self, fd: &Guarded) {
-        self.peak().fetch_max(memory::reserved_bytes(fd.as_raw_fd()), Ordering::Relaxed);
+        self.peak().fetch_max(memory::reserved_bytes(fd.as_raw_fd()).unwrap_or(0), Ordering::Relaxed);
     }
 }
 

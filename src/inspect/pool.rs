@@ -321,7 +321,7 @@ impl Seen {
                     Err(why) => notes.push(why),
                 }
                 heap = Some(Heap {
-                    reserved_bytes: memory::reserved_bytes(file.file.as_raw_fd()),
+                    reserved_bytes: memory::reserved_bytes(file.file.as_raw_fd()).unwrap_or(0),
                     peak_bytes: contents.peak_bytes,
                     range_bytes: range,
                     usage: contents.usage,

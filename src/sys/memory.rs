@@ -253,8 +253,8 @@ pub(crate) fn is_regular(fd: RawFd) -> Result<bool> {
 }
 
 /// The bytes that the file behind a descriptor takes of the system's memory.
-pub(crate) fn reserved_bytes(fd: RawFd) -> u64 {
-    stat(fd).map_or(0, |stat| stat.st_blocks as u64 * 512)
+pub(crate) fn reserved_bytes(fd: RawFd) -> Result<u64> {
+    Ok(stat(fd)?.st_blocks as u64 * 512)
 }
 
 fn stat(fd: RawFd) -> Result<libc::stat> {

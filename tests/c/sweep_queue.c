@@ -11,10 +11,11 @@
 #define LONGEST (1 << 20)
 #define DONE 7
 
-/* What may pass, or is for good in a sandbox; -EXDEV: a thread that is not told what PID namespace it is in. */
+/* What may pass, or is for good in a sandbox; -EACCES: it refuses the memory of a long message; -EXDEV: a thread that is not told what PID
+ * namespace it is in. */
 static int is_want(int rc)
 {
-    static const int known[] = {-ENOMEM, -EMFILE, -ENFILE, -EAGAIN, -EPERM, -ENOSYS, -EXDEV};
+    static const int known[] = {-ENOMEM, -EMFILE, -ENFILE, -EAGAIN, -EPERM, -EACCES, -ENOSYS, -EXDEV};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (rc == known[i]) {
             return 1;

@@ -135,14 +135,14 @@ fn what_is_claimed_in_vain_stays_as_it_was() {
         heap.directory.set(head, entry);
     }
     heap.directory.mark_seen(0..hole, true);
-    let before = memory::reserved_bytes(heap.fd.as_raw_fd());
+    let before = memory::reserved_bytes(heap.fd.as_raw_fd()).unwrap();
     let block = heap.allocate((known as usize + 6) * EXTENT_BYTES).unwrap();
     assert_eq!(heap.directory.address_of(new.end), block.as_ptr() as usize);
     assert_eq!(heap.directory.get(0), Entry::free(hole, false));
     assert_eq!(heap.directory.get(hole), Entry::free(2, true));
     assert!(heap.directory.has_seen(0..hole));
     let grown = u64::from(heap.directory.known_extents() - new.end);
-    let now = memory::reserved_bytes(heap.fd.as_raw_fd());
+    let now = memory::reserved_bytes(heap.fd.as_raw_fd()).unwrap();
     assert_eq!(now - before, grown * EXTENT_BYTES as u64, "no page has gone");
     // And it can be had again.
     let again = heap.allocate(bad as usize * EXTENT_BYTES);
