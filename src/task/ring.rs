@@ -216,6 +216,10 @@ impl Shared {
         let is_there = || count() != 0;
         // What comes at once is taken as if there had been no wait: the clock would take longer than that.
         if is_there() || waiter.spin.glance(is_there) {
+            if waiter.began_ns == 0 {
+                // Its first tasks: nothing else would say since when it is at them.
+                self.has_come(waiter, now_ns(), position);
+            }
             return count();
         }
         let mut now = now_ns();
@@ -403,8 +407,13 @@ mod tests {
         let (segment, _fd) = Segment::create().unwrap();
         segment.show(3);
         segment.leave.store(1, Ordering::Release);
-        let mut waiter = Waiter { began_ns: now_ns(), ..Waiter::new() };
+        let mut waiter = Waiter::new();
         assert!((0..3).all(|position| segment.wait_for_tasks(position, &mut waiter, || ()) == 3 - position));
+        assert_ne!(
+            segment.awake_ns.load(Ordering::Relaxed),
+            0,
+            "when it began with the first, which had been there before it was"
+        );
         assert_eq!(segment.pace.load(Ordering::Relaxed), 0, "it has more");
         assert_eq!(segment.wait_for_tasks(3, &mut waiter, || ()), 0);
         assert!(segment.pace(3).is_some_and(|each| each < 1_000_000_000) && segment.pace(2).is_none());
