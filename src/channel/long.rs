@@ -45,7 +45,7 @@ pub(super) fn write(bytes: &[u8]) -> Result<OwnedFd> {
 
 /// The bytes of such memory, as many as there is room for.
 pub(super) fn read(fd: &OwnedFd, room: &mut [MaybeUninit<u8>]) -> Result<()> {
-    if is_memory(fd) { read_at(fd, 0, room) } else { Err(not_ours()) }
+    if is_memory(fd)? { read_at(fd, 0, room) } else { Err(not_ours()) }
 }
 
 /// The bytes of memory from an offset on.
@@ -60,15 +60,15 @@ pub(super) fn read_at(fd: &OwnedFd, from: u64, room: &mut [MaybeUninit<u8>]) -> 
 }
 
 /// Whether a descriptor is of such memory as tine sends: reading anything else could wait, or fail for another reason than the message.
-fn is_memory(fd: &OwnedFd) -> bool {
-    memory::seals(fd.as_raw_fd()).is_ok() && memory::is_of_pages(fd.as_raw_fd())
+fn is_memory(fd: &OwnedFd) -> Result<bool> {
+    Ok(memory::seals_of_pages(fd.as_raw_fd())?.is_some())
 }
 
 /// Whether room of this process's may be made for the bytes of such memory. The sender has paid for as many: a file that is only said to be
 /// long costs nothing, and reading it into new memory would get this process killed. And as many are available here.
 pub(super) fn check(fd: &OwnedFd, length: usize) -> Result<()> {
     let raw = fd.as_raw_fd();
-    if !is_memory(fd) || memory::length_of(raw)? < length || memory::reserved_bytes(raw)? < length as u64 {
+    if !is_memory(fd)? || memory::length_of(raw)? < length || memory::reserved_bytes(raw)? < length as u64 {
         return Err(not_ours());
     }
     // A message that was longer than the socket's buffer, and is no longer than one in a packet, costs no more than that one.

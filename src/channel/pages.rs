@@ -311,9 +311,8 @@ impl View {
     }
 
     fn map(fd: &OwnedFd, file: FileId, whole: bool) -> Result<Arc<View>> {
-        let sealed = memory::seals(fd.as_raw_fd());
-        let is_usable = sealed.is_ok_and(|sealed| sealed.cannot_shrink && !sealed.read_only);
-        if !is_usable || !memory::is_of_pages(fd.as_raw_fd()) {
+        let sealed = memory::seals_of_pages(fd.as_raw_fd())?;
+        if !sealed.is_some_and(|sealed| sealed.cannot_shrink && !sealed.read_only) {
             return Err(not_ours());
         }
         let length = memory::length_of(fd.as_raw_fd())?;

@@ -71,20 +71,29 @@ pub(crate) fn seals(fd: RawFd) -> Result<Sealed> {
     Ok(Sealed { cannot_shrink: seals & libc::F_SEAL_SHRINK != 0, read_only })
 }
 
-/// Whether the memory behind a descriptor is of ordinary pages, as tine's own is: a memfd of huge pages is a file of another system,
-/// which can be short of them at any time, and wants them mapped and unmapped as a whole.
-pub(crate) fn is_of_pages(fd: RawFd) -> bool {
+/// The seals of memory of ordinary pages, as tine's own is; `None` where the descriptor is of anything else. A memfd of huge pages is a file of
+/// another system, which can be short of them at any time, and wants them mapped and unmapped as a whole.
+pub(crate) fn seals_of_pages(fd: RawFd) -> Result<Option<Sealed>> {
+    match seals(fd) {
+        Ok(sealed) => Ok(is_of_pages(fd)?.then_some(sealed)),
+        Err(error) if matches!(-error.code().0, libc::EINVAL | libc::EBADF) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_of_pages(fd: RawFd) -> Result<bool> {
     // A file of huge pages says how long they are as its block size. So does a file of ordinary ones where the system prefers huge ones for
     // them; the file system tells these two apart.
-    match stat(fd) {
-        Ok(stat) if stat.st_blksize as usize <= page_size() => return true,
-        Ok(_) => (),
-        Err(_) => return false,
+    if stat(fd)?.st_blksize as usize <= page_size() {
+        return Ok(true);
     }
     // SAFETY: all zero is a valid statfs.
     let mut system: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: `system` is a valid place.
-    unsafe { libc::fstatfs(fd, &mut system) == 0 && system.f_type as u64 == libc::TMPFS_MAGIC as u64 }
+    if unsafe { libc::fstatfs(fd, &mut system) } != 0 {
+        return Err(Error::last_os("fstatfs"));
+    }
+    Ok(system.f_type as u64 == libc::TMPFS_MAGIC as u64)
 }
 
 /// Fixes the size of the memory for ever; with `read_only`, nobody can map it for writing from now on.
