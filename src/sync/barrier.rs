@@ -51,7 +51,7 @@ pub struct Barrier {
     unseen: Unseen,
     /// Whether somebody looks for a seat. Written by those, and by who gets up.
     wanted: AtomicU32,
-    /// When the first came, by its own clock. Written by each who finds nobody there, before it comes.
+    /// When the first came, by its own clock. Written by the first, after it has come; until then an earlier meeting's stands there.
     began_ms: AtomicU32,
     reserved: [AtomicU32; 8],
     bays: [Bay; BAYS],
@@ -230,19 +230,21 @@ impl Barrier {
             if patience.is_try() {
                 return Err(AGAIN);
             }
-            if come == 1 && !MODEL {
-                self.began_ms.store(coarse_ms(), Ordering::Relaxed);
-            }
             let first = with_watcher(number, if come == 1 { seat } else { watcher(number) });
+            // Before it comes: however late this is written, it is not later than that.
+            let now_ms = if come == 1 && !MODEL { coarse_ms() } else { 0 };
             if self.change((word, number), (word, first + 1)) {
+                if come == 1 && !MODEL {
+                    self.began_ms.store(now_ms, Ordering::Relaxed);
+                }
                 return self.stay(me, meeting, seat, patience).map(Some);
             }
         }
     }
 
     /// Whether a party may have died for so long that the others are promised to know: the kernel marks none whose thread's robust list is
-    /// another's by now. Who waits looks round in that time, but all who waited may be dead. Where the two have different clocks this
-    /// one mostly looks for nothing.
+    /// another's by now. Who waits looks round in that time, but all who waited may be dead. A time that is too early, or another clock's, makes
+    /// this one look for nothing.
     fn is_old(&self) -> bool {
         !MODEL
             && coarse_ms().wrapping_sub(self.began_ms.load(Ordering::Relaxed)) > (SLICE_NS / 1_000_000) as u32
