@@ -2,9 +2,9 @@
 //!
 //! The crate is the core of the C library `libtine`, and [`ffi`] puts the C ABI of `include/tine.h` on top of it and nothing else.
 //! What calls or reads an address on its caller's word alone is `unsafe` ([`task::function::Function::pointer`],
-//! [`pool::Pool::map`], [`queue::Queue::attach`]), and so is what has to stay where it is ([`sync::Mutex::new`]): [`function`] makes tasks of Rust's functions without it. A block of a
-//! [`heap::Heap`] is an address, too, and whoever reads it has to know that nobody has freed it. `docs/architecture.md` says
-//! how the pieces work together and why.
+//! [`pool::Pool::map`], [`queue::Queue::attach`]), and so is what has to stay where it is ([`sync::Mutex::new`]): [`function`]
+//! makes tasks of Rust's functions without it. A block of a [`heap::Heap`] is an address, too, and whoever reads it has to know
+//! that nobody has freed it. `docs/architecture.md` says how the pieces work together and why.
 //!
 //! A pool, two tasks, one of which ends its process:
 //!

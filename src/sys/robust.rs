@@ -74,10 +74,9 @@ impl Spot {
     /// The spot of a word inside `object`.
     ///
     /// # Safety
-    /// `object` points to an object that stays alive as long as a thread has the spot on its list or pending. It is shared mutably
-    /// by atomics only, and has the word `at` bytes behind its start
-    /// and, `ENTRY` bytes further on, 8 bytes that nobody but this module writes. For a spot that is only ever pending,
-    /// the entry may lie anywhere.
+    /// `object` points to an object that stays alive as long as a thread has the spot on its list or pending. It is shared
+    /// mutably by atomics only, has the word `at` bytes behind its start and, `ENTRY` bytes further on, 8 bytes that nobody
+    /// but this module writes. For a spot that is only ever pending, the entry may lie anywhere.
     pub unsafe fn new<T>(object: *const T, at: usize) -> Spot {
         Spot(object.cast::<u8>().wrapping_add(at))
     }
