@@ -748,8 +748,9 @@ int tine_pool_shutdown(tine_pool *pool, int64_t timeout_ns);
 /**
  * Ends a pool with everything that belongs to it: workers are killed, and results and the heap's memory are gone.
  *
- * The call waits until the processes have been killed and reaped: some milliseconds, and about 500 ms at most. It
- * waits without a limit for a callback that is running, and for those that it calls itself.
+ * The call waits until the processes have been killed and reaped: some milliseconds, and up to 3 s where the pool's
+ * supervisor does not answer, because somebody has stopped it, say. It waits without a limit for a callback that is
+ * running, for those that it calls itself, and for a worker that the kernel cannot end.
  *
  * Parameters: pool: may be NULL. No other thread may be in a call on the pool. A worker may not destroy a pool that
  * it has from tine_task_pool: the call then does nothing.
@@ -3341,8 +3342,9 @@ const char *tine_process_title(const tine_process *p);
  * Kills the process and everything that it has started, and releases its handle. A process that is TINE_DETACHED
  * goes on, and its end is reported to nobody.
  *
- * The call waits until the processes have been killed and reaped: some milliseconds, and about 500 ms at most. It
- * does not wait for a process that is TINE_DETACHED.
+ * The call waits until the processes have been killed and reaped: some milliseconds, and up to 8 s where the
+ * process's supervisor does not answer, because somebody has stopped it, say. It waits without a limit for a process
+ * that the kernel cannot end, and not at all for one that is TINE_DETACHED.
  *
  * Parameters: p: may be NULL. No other thread may be in a call on the process.
  * Threads: any. Fork: in a child it releases the child's copy, and the process goes on.

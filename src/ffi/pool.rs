@@ -504,8 +504,9 @@ pub unsafe extern "C" fn tine_pool_shutdown(pool: *mut tine_pool, timeout_ns: i6
 
 /// Ends a pool with everything that belongs to it: workers are killed, and results and the heap's memory are gone.
 ///
-/// The call waits until the processes have been killed and reaped: some milliseconds, and about 500 ms at most. It
-/// waits without a limit for a callback that is running, and for those that it calls itself.
+/// The call waits until the processes have been killed and reaped: some milliseconds, and up to 3 s where the pool's
+/// supervisor does not answer, because somebody has stopped it, say. It waits without a limit for a callback that is
+/// running, for those that it calls itself, and for a worker that the kernel cannot end.
 ///
 /// Parameters: pool: may be NULL. No other thread may be in a call on the pool. A worker may not destroy a pool that
 /// it has from tine_task_pool: the call then does nothing.

@@ -329,8 +329,9 @@ pub unsafe extern "C" fn tine_process_title(p: *const tine_process) -> *const c_
 /// Kills the process and everything that it has started, and releases its handle. A process that is TINE_DETACHED
 /// goes on, and its end is reported to nobody.
 ///
-/// The call waits until the processes have been killed and reaped: some milliseconds, and about 500 ms at most. It
-/// does not wait for a process that is TINE_DETACHED.
+/// The call waits until the processes have been killed and reaped: some milliseconds, and up to 8 s where the
+/// process's supervisor does not answer, because somebody has stopped it, say. It waits without a limit for a process
+/// that the kernel cannot end, and not at all for one that is TINE_DETACHED.
 ///
 /// Parameters: p: may be NULL. No other thread may be in a call on the process.
 /// Threads: any. Fork: in a child it releases the child's copy, and the process goes on.
