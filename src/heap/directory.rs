@@ -18,11 +18,11 @@ use super::bell::Bell;
 use super::counts::Counts;
 use super::entry::Entry;
 use super::marks::Marks;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::sys::fd::Guarded;
+use crate::sys::memory::Mapping;
 use crate::sys::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::{limits, memory};
-use std::alloc::{Layout, alloc_zeroed};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -42,7 +42,7 @@ pub(super) struct Directory {
     /// A bit for each extent that this process has seen reserved with its own eyes: another process could have made the
     /// file longer, or called a hole reserved, without reserving anything. Private. Relaxed: about extents that this
     /// thread has claimed.
-    seen: Box<[AtomicU64]>,
+    seen: Seen,
 }
 
 /// Bytes in front of the extents for a heap of `range_bytes`: the header page and the directory.
@@ -66,7 +66,7 @@ impl Directory {
             max_extents: extents as u32,
             known: AtomicU32::new(0),
             credit: AtomicU32::new(0),
-            seen: zeros(extents.div_ceil(64))?,
+            seen: Seen::new(extents.div_ceil(64))?,
         })
     }
 
@@ -279,21 +279,27 @@ fn words_of(extents: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
     })
 }
 
-/// Memory that is not touched before it is used: there are many more extents than most heaps come to have.
-fn zeros(words: usize) -> Result<Box<[AtomicU64]>> {
-    let no_memory = || Error::from(Code::errno(libc::ENOMEM));
-    let layout = Layout::array::<AtomicU64>(words).map_err(|_| no_memory())?;
-    if words == 0 {
-        return Ok(Box::default());
+/// Bits in memory of their own, which the kernel gives as they are used: there are many more extents than most heaps come to have, and
+/// an allocator that has such a block left from another heap would have to write zeros into all of it.
+#[derive(Debug)]
+struct Seen {
+    memory: Option<Mapping>,
+}
+
+impl Seen {
+    fn new(words: usize) -> Result<Seen> {
+        let memory = (words > 0).then(|| Mapping::zeros(words * size_of::<AtomicU64>())).transpose()?;
+        Ok(Seen { memory })
     }
-    // SAFETY: a layout that is not empty; zeros are as many atomics.
-    unsafe {
-        let zeros = alloc_zeroed(layout).cast::<AtomicU64>();
-        if zeros.is_null() {
-            Err(no_memory())
-        } else {
-            Ok(Box::from_raw(std::ptr::slice_from_raw_parts_mut(zeros, words)))
-        }
+
+    fn get(&self, word: usize) -> Option<&AtomicU64> {
+        let memory = self.memory.as_ref()?;
+        // SAFETY: private memory that is mapped for as long as `self`, zero at first, and used as these atomics alone.
+        let words = unsafe {
+            let count = memory.length() / size_of::<AtomicU64>();
+            std::slice::from_raw_parts(memory.pointer().cast::<AtomicU64>(), count)
+        };
+        words.get(word)
     }
 }
 

@@ -374,6 +374,11 @@ impl Mapping {
         Mapping { address, length }
     }
 
+    /// Private memory, zero at first, of which the kernel gives a page when it is touched.
+    pub(crate) fn zeros(length: usize) -> Result<Mapping> {
+        Mapping::map(0, length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1)
+    }
+
     /// Private memory for a stack, with an inaccessible page at its low end.
     pub(crate) fn stack(length: usize) -> Result<Mapping> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
