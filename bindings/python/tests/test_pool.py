@@ -191,7 +191,8 @@ def test_one_thread_that_gives_up_does_not_silence_another():
     assert got == [1]
 
 
-def test_imap_reads_no_further_than_its_window(pool):
+@pytest.mark.parametrize("chunksize", [1, 100])
+def test_imap_reads_no_further_than_its_window(pool, chunksize):
     drawn = 0
 
     def forever():

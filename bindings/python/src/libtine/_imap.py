@@ -96,7 +96,7 @@ class Drawing(Results):
         ahead = self._drawn - self.taken
         if self._over or self._unlimited or ahead < self._least:
             return True
-        if ahead >= WINDOW or self._drawn - self._come >= self._least + self._come:
+        if ahead + self._chunksize > WINDOW or self._drawn - self._come >= self._least + self._come:
             return False
         try:
             return self._bytes + self._imaps.engine.pool.stats()["heap_allocated_bytes"] < WINDOW_BYTES
