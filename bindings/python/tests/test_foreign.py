@@ -79,10 +79,16 @@ def test_a_callback_that_ends_its_thread_costs_nothing_else(library, monkeypatch
     def leave(_call):
         raise SystemExit
 
+    class Leaving(foreign.Call):  # its callback is there before it can settle
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.add_done_callback(leave)
+
     with foreign.Pool(1, [library]) as pool:
-        for _ in range(3):
-            call = pool.submit("tripled", struct.pack("i", 1))
-            call.add_done_callback(leave)
+        with monkeypatch.context() as patch:
+            patch.setattr(foreign, "Call", Leaving)
+            for _ in range(3):
+                assert pool.submit("tripled", struct.pack("i", 1)).outcome(30).status == 0
         assert struct.unpack("i", pool.submit("tripled", struct.pack("i", 2)).result(30)) == (6,)
 
 

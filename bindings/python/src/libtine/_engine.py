@@ -313,7 +313,8 @@ class Engine:
 
 def report_in_thread() -> None:
     """Tells of the exception that is being handled, as of one that ends a thread."""
-    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+    with contextlib.suppress(BaseException):  # of a hook of the user's, or where nobody reads standard error any more
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

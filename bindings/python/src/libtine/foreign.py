@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import _native, _payload, errors
@@ -473,7 +473,7 @@ def _settle_all(pool: _native.NamedPool, under_way: _UnderWay) -> None:
                 call._settle(Outcome(status, output, message, delivery, death, deaths))
             except BaseException as error:  # of a callback of the user's, say: this thread goes on
                 report_in_thread()
-                if not call.done():
+                with contextlib.suppress(InvalidStateError):  # it is done, or has been cancelled
                     call.set_exception(error)
             del call
 
