@@ -426,7 +426,7 @@ static PyObject *pool_pids(PyObject *object, PyObject *unused)
 
 static PyMethodDef pool_methods[] = {
     {"submit", pool_submit, METH_VARARGS,
-     "submit(parts, token, deadline_ns, retries, timeout_ns, count=0) -> (id, mark): a call of the buffers in parts, one after the "
+     "submit(parts, token, deadline_ns, retries, count=0) -> (id, mark): a call of the buffers in parts, one after the "
      "other; a chunk of count calls."},
     {"results", pool_results, METH_VARARGS,
      "results(timeout_ns) -> [(token, status, value, odd, (message, delivery, death), begun), ...]: what has settled; empty if nothing has."},

@@ -201,7 +201,7 @@ def test_imap_reads_no_further_than_its_window(pool, chunksize):
             drawn += 1
             yield drawn
 
-    iterator = pool.imap(functions.echo, forever())
+    iterator = pool.imap(functions.echo, forever(), chunksize)
     for taken in range(1, 3 * WINDOW):
         assert next(iterator) == taken
         assert drawn - taken <= WINDOW
@@ -312,6 +312,7 @@ def test_imap_by_several_threads_ends_for_each(pool):
         thread.start()
     for thread in threads:
         thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
     assert sorted(got) == list(range(500))
 
 

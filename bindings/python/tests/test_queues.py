@@ -513,6 +513,9 @@ def test_a_get_waits_no_longer_for_messages_that_others_take(tmp_path):
         import libtine
 
         messages = libtine.Queue()
+        messages.put(1)
+        while messages.empty():
+            pass
         os.environ["ALL_IS_TAKEN"] = "1"
         try:
             messages.get(timeout=0.1)
