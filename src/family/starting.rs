@@ -12,6 +12,7 @@ use crate::sys::pidfd;
 use crate::sys::prim::Ordering;
 use crate::task::StartMethod;
 use crate::task::handover::Handover;
+use crate::task::job::ONLY_TASK;
 use crate::task::wire::{Message, MessageKind};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -169,7 +170,7 @@ impl Family {
             }
             if let Some(end) = &self.end {
                 let passed = Handover::new().and_then(|handover| {
-                    handover.put(end)?;
+                    handover.put(end, ONLY_TASK)?;
                     member.pass_handover(&handover)
                 });
                 passed.inspect_err(|_| member.vacate(0))?;

@@ -8,6 +8,7 @@
 //! | begun | the worker's | the worker, before it says that it has finished, or the kernel, when it dies |
 //! | settled | nowhere | |
 
+use super::ledger::TaskId;
 use super::state::PoolState;
 use crate::channel::End;
 use crate::error::{Error, Result};
@@ -38,11 +39,11 @@ impl Kept {
         if let Kept::Held(end) = self { Some(end) } else { None }
     }
 
-    /// The end. What could not be had is kept.
-    fn take(&mut self) -> Result<End> {
+    /// The end of this task. What could not be had is kept.
+    fn take(&mut self, task: TaskId) -> Result<End> {
         let error = match std::mem::take(self) {
             Kept::Held(end) => return Ok(end),
-            Kept::Inside(handover) => match handover.take_back() {
+            Kept::Inside(handover) => match handover.take_back(task.0) {
                 Ok(end) => return Ok(end),
                 Err(error) => {
                     *self = Kept::Inside(handover);
@@ -57,13 +58,13 @@ impl Kept {
         Err(error)
     }
 
-    /// Has the end back that lies in there, of a task that has not begun; the handover, if it is free for another.
-    pub(super) fn take_back(&mut self, handover: Box<Handover>) -> Option<Box<Handover>> {
+    /// Has the end back that lies in there, of this task, which has not begun; the handover, if it is free for another.
+    pub(super) fn take_back(&mut self, handover: Box<Handover>, task: TaskId) -> Option<Box<Handover>> {
         let _uncancelled = Uncancelled::new();
         match self {
             // A copy, for the task may be run again.
             Kept::Held(_) => handover.discard(),
-            _ => match handover.take_back() {
+            _ => match handover.take_back(task.0) {
                 Ok(end) => *self = Kept::Held(end),
                 Err(error) if is_shortage(&error) => {
                     *self = Kept::Inside(handover);
@@ -120,9 +121,11 @@ impl PoolState {
     /// Gives a task's end to the worker that is to have the task; whether the worker may have the task.
     pub(super) fn pass_end(&mut self, slot: usize, index: u32) -> Result<bool> {
         let _uncancelled = Uncancelled::new();
-        let Some(rare) = &mut self.ledger.get_mut(index).rare else { return Ok(true) };
-        let end = rare.end.take()?;
-        let passed = self.put_end(slot, &end);
+        let entry = self.ledger.get_mut(index);
+        let task = entry.id_at(index);
+        let Some(rare) = &mut entry.rare else { return Ok(true) };
+        let end = rare.end.take(task)?;
+        let passed = self.put_end(slot, &end, task);
         let is_passed = matches!(passed, Ok(true));
         if is_passed {
             self.rings[slot].carries = Some(index);
@@ -138,14 +141,14 @@ impl PoolState {
         passed
     }
 
-    fn put_end(&mut self, slot: usize, end: &End) -> Result<bool> {
+    fn put_end(&mut self, slot: usize, end: &End, task: TaskId) -> Result<bool> {
         let ring = &mut self.rings[slot];
         if ring.handover.is_none() {
             let handover = Box::new(Handover::new()?);
             self.family.members[slot].pass_handover(&handover)?;
             ring.handover = Some(handover);
         }
-        if ring.handover.as_ref().map_or(Ok(false), |handover| handover.put(end))? {
+        if ring.handover.as_ref().map_or(Ok(false), |handover| handover.put(end, task.0))? {
             return Ok(true);
         }
         ring.distrusted = true;

@@ -171,12 +171,12 @@ impl Worker {
         *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = socket.map(Guarded::new);
     }
 
-    /// Takes the end of a channel that goes with the task which has just begun.
-    fn take_end(&self) -> Result<End> {
+    /// Takes the end of a channel that goes with this task, which has just begun.
+    fn take_end(&self, task: u64) -> Result<End> {
         let handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
         let socket = handover.as_ref().ok_or_else(no_handover)?.as_raw_fd();
         // A task that can't have its end fails, and the other end hears of that; the next task must not find it.
-        handover::take(socket).inspect_err(|_| handover::discard(socket))
+        handover::take(socket, task).inspect_err(|_| handover::discard(socket))
     }
 
     /// Whether all processes of the pool can use these bytes.
@@ -282,7 +282,7 @@ impl Worker {
 
     /// What a single process does: calls its one function, leaves the result, and ends with its code.
     pub(crate) fn run_job(&'static self, address: usize, job: &Job, input: (*const u8, usize)) -> ! {
-        let end = match job.has_end.then(|| self.take_end()).transpose() {
+        let end = match job.has_end.then(|| self.take_end(ONLY_TASK)).transpose() {
             Ok(end) => end,
             Err(error) => self.give_up(&error, phase::FAILED),
         };
@@ -417,7 +417,7 @@ fn execute<const ATTENDED: bool>(worker: &'static Worker, slot: &'static TaskSlo
         Callee { module: slot.module.load(Ordering::Relaxed), offset: slot.offset.load(Ordering::Relaxed) };
     let with_channel = kind & flag::CHANNEL != 0;
     // Whatever becomes of the call, the next task must not find it.
-    let end = with_channel.then(|| worker.take_end()).transpose();
+    let end = with_channel.then(|| worker.take_end(slot.id.load(Ordering::Relaxed))).transpose();
     let kind = CallKind::from_number(kind & !(flag::TIMED | flag::CHANNEL | flag::SIGNALLED));
     let (Some(address), Some(kind)) = (worker.resolver.address(callee), kind) else {
         slot.items.store(0, Ordering::Relaxed);

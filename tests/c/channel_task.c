@@ -269,6 +269,64 @@ static int cut_sockets(tine_task *task)
     return 0;
 }
 
+/* Has the next task of this worker run as if no end went with it. */
+static int hide_next_end(tine_task *task)
+{
+    enum { LINE_BYTES = 64, READY = 1, CHANNEL = 1 << 17 };
+    volatile uint32_t *words;
+    unsigned long start, end;
+    char line[500];
+    FILE *maps = fopen("/proc/self/maps", "r");
+    (void)task;
+    while (maps && fgets(line, sizeof line, maps) && !(strstr(line, "tine-ring") && strstr(line, "rw-s")))
+        ;
+    if (!maps || sscanf(line, "%lx-%lx", &start, &end) != 2)
+        return -ENOENT;
+    fclose(maps);
+    for (;; nap_ns(100000)) {
+        for (unsigned long at = start; at < end; at += LINE_BYTES) {
+            words = (volatile uint32_t *)at;
+            if (words[0] == READY && words[1] & CHANNEL) {
+                words[1] &= ~(uint32_t)CHANNEL;
+                return 0;
+            }
+        }
+    }
+}
+
+/* What a worker has not taken out is not mistaken for the next task's end. */
+static void test_left_behind(void)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
+    for (int i = 0; i < 3; i++) {
+        struct handed first, second;
+        tine_id hiding, busy;
+        first = hand(pool, say_who, 0);
+        CHECK_RC(status_of(pool, first.id), 0);
+        pid_t worker = (pid_t)number_from(first.ours);
+        tine_channel_close(first.ours);
+        CHECK_RC(tine_submit(pool, hide_next_end, NULL, 0, NULL, &hiding), 0);
+        first = hand(pool, has_none, 0);
+        CHECK_RC(status_of(pool, hiding), 0);
+        CHECK_RC(status_of(pool, first.id), 0);
+        /* The next one waits in the ring when its worker is killed, and goes to another one. */
+        CHECK_EQ(kill(worker, SIGSTOP), 0);
+        WAIT_UNTIL(is_stopped(worker));
+        CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &busy), 0);
+        second = hand(pool, echo, 0);
+        CHECK_EQ(kill(worker, SIGKILL), 0);
+        CHECK(greeting(pool, second.ours) != worker);
+        tell(second.ours, 7);
+        CHECK_EQ(number_from(second.ours), 7);
+        tell(second.ours, -1);
+        CHECK_RC(status_of(pool, second.id), 5);
+        CHECK_RC(status_of(pool, busy), 0);
+        tine_channel_close(second.ours);
+        tine_channel_close(first.ours);
+    }
+    tine_pool_destroy(pool);
+}
+
 /* A worker that cannot be given ends any more goes, and its tasks run in another one. */
 static void test_vandal(void)
 {
@@ -371,6 +429,7 @@ int main(int argc, char **argv)
         check_stock(before);
     }
     test_moved();
+    test_left_behind();
     test_vandal();
     for (int how = 0; how < 3; how++)
         test_cancelled_in_a_vandal(how);

@@ -80,10 +80,14 @@ impl RingAccount {
     /// Puts the end of a channel of a task that has not begun back into the ledger.
     fn take_end_back(&mut self, ledger: &mut Ledger, index: u32) {
         if self.carries.take_if(|carries| *carries == index).is_some()
-            && let Some(rare) = &mut ledger.get_mut(index).rare
             && let Some(handover) = self.handover.take()
         {
-            self.handover = rare.end.take_back(handover);
+            let entry = ledger.get_mut(index);
+            let task = entry.id_at(index);
+            self.handover = match &mut entry.rare {
+                Some(rare) => rare.end.take_back(handover, task),
+                None => Some(handover),
+            };
         }
     }
 
