@@ -88,9 +88,9 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "yOOLLIpL", &options.name, &sequence, &token, &deadline_ns, &queue_deadline_ns, &options.retries,
                           &idempotent, &timeout_ns))
         return NULL;
-    if (!enter_pool(&self->base)) return NULL;
+    if (!enter_submission(&self->base)) return NULL;
     if (!get_parts(sequence, &parts)) {
-        leave_pool(&self->base);
+        leave_submission(&self->base, false);
         return NULL;
     }
     options.error = &error;
@@ -118,7 +118,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     }
     PyMem_Free(copy);
     release_parts(&parts);
-    leave_pool(&self->base);
+    leave_submission(&self->base, rc == 0);
     if (rc == 0) return PyLong_FromUnsignedLongLong(id);
     Py_DECREF(token);
     return PyErr_Occurred() ? NULL : raise_submission(rc, error.text);
@@ -128,6 +128,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
 static PyObject *answer_of(void *object, tine_result *result)
 {
     NamedPool *self = (NamedPool *)object;
+    self->base.under_way--;
     PyObject *token = result->user;
     PyObject *message = PyUnicode_DecodeUTF8(result->message, (Py_ssize_t)strlen(result->message), "replace");
     PyObject *output = PyBytes_FromStringAndSize(result->data, (Py_ssize_t)result->length), *death = death_of(result->death);
@@ -329,6 +330,8 @@ static PyMethodDef pool_methods[] = {
      "submit(name, parts, token, deadline_ns, queue_deadline_ns, retries, idempotent, timeout_ns) -> id"},
     {"results", pool_results, METH_VARARGS,
      "results(timeout_ns) -> [(token, status, output, message, delivery, death, deaths), ...]; empty if nothing has settled."},
+    {"outstanding", pool_outstanding, METH_NOARGS, "outstanding() -> how many calls have no answer from results() yet."},
+    {"coming", pool_coming, METH_NOARGS, "coming() -> how many calls are being submitted."},
     {"map", named_pool_map, METH_VARARGS,
      "map(name, items, results, count, context, chunk, deadline_ns, retries, idempotent) -> [(item, status, message), ...]: what failed."},
     {"cancel", pool_cancel, METH_VARARGS, "cancel(id)"},

@@ -112,10 +112,12 @@ typedef struct {
 bool add_segment(PyObject *module);
 void *segment_place(PyObject *segment, size_t offset, size_t bytes);
 
-/* A pool that Python has. It stays as long as Python has pieces of its memory, and calls on it that are under way. */
+/* A pool that Python has, behind PyObject_HEAD in each object that is one. It stays as long as Python has pieces of its memory, and calls on it that are under way. */
 struct pool_base {
     tine_pool *pool;
     size_t looked_at; /* how many of both there are */
+    size_t coming; /* calls that are being submitted */
+    Py_ssize_t under_way; /* calls whose results have not been taken; a result may be, before its submission is over */
     bool closed;
 };
 /* False with an exception: it is closed. */
@@ -123,6 +125,12 @@ bool pool_is_open(const struct pool_base *base);
 /* Around a call without the interpreter's lock, during which another thread may close the pool. enter_pool is as pool_is_open. */
 bool enter_pool(struct pool_base *base);
 void leave_pool(struct pool_base *base);
+/* The same around a submission; taken: whether the call is under way now. */
+bool enter_submission(struct pool_base *base);
+void leave_submission(struct pool_base *base, bool taken);
+/* Methods of all pools: how many calls are under way, and coming. */
+PyObject *pool_outstanding(PyObject *object, PyObject *unused);
+PyObject *pool_coming(PyObject *object, PyObject *unused);
 /* Ends a pool that was closed, once nobody looks at it any more. */
 void destroy_if_over(struct pool_base *base);
 /* Raises why a submission that may wait has failed. Returns NULL. */

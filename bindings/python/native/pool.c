@@ -1,6 +1,7 @@
 /* A pool as Python's host sees it: calls go in as buffers with a token, results come out with the token (results.c). */
 #include "pool.h"
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -49,6 +50,40 @@ void leave_pool(struct pool_base *base)
 {
     base->looked_at--;
     destroy_if_over(base);
+}
+
+bool enter_submission(struct pool_base *base)
+{
+    bool open = enter_pool(base);
+    base->coming += open;
+    return open;
+}
+
+void leave_submission(struct pool_base *base, bool taken)
+{
+    base->coming--;
+    base->under_way += taken;
+    leave_pool(base);
+}
+
+/* What any pool's object begins with. */
+struct any_pool {
+    PyObject_HEAD
+    struct pool_base base;
+};
+_Static_assert(offsetof(struct any_pool, base) == offsetof(Pool, base), "where a pool's object has it");
+
+PyObject *pool_outstanding(PyObject *object, PyObject *unused)
+{
+    Py_ssize_t under_way = ((struct any_pool *)object)->base.under_way;
+    (void)unused;
+    return PyLong_FromSsize_t(under_way < 0 ? 0 : under_way);
+}
+
+PyObject *pool_coming(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromSize_t(((struct any_pool *)object)->base.coming);
 }
 
 PyObject *raise_submission(int rc, const char *text)
@@ -232,9 +267,9 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
     unsigned long long count = 0;
     struct parts parts;
     if (!PyArg_ParseTuple(arguments, "OOLI|K", &sequence, &token, &deadline_ns, &retries, &count)) return NULL;
-    if (!enter_pool(&self->base)) return NULL;
+    if (!enter_submission(&self->base)) return NULL;
     if (!get_parts(sequence, &parts)) {
-        leave_pool(&self->base);
+        leave_submission(&self->base, false);
         return NULL;
     }
     tine_id id = 0;
@@ -277,9 +312,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
             rc = tine_submit(self->base.pool, NULL, copied ? (void *)&copy : call->block, length, &options, &id);
             Py_END_ALLOW_THREADS
         }
-        if (rc == 0) {
-            self->under_way++;
-        } else {
+        if (rc) {
             tine_free(self->base.pool, call->block);
             tine_free(self->base.pool, call->chunk);
             give_mark(self, call->mark);
@@ -288,7 +321,7 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
         }
     }
     release_parts(&parts);
-    leave_pool(&self->base);
+    leave_submission(&self->base, rc == 0);
     if (rc == -EINTR) return NULL;
     if (rc) return raise_submission(rc, error.text);
     return Py_BuildValue("(KI)", (unsigned long long)id, (unsigned)mark);
@@ -398,13 +431,6 @@ static PyObject *pool_has_begun(PyObject *object, PyObject *arguments)
     return PyBool_FromLong(*(volatile unsigned char *)address_of_mark(self, mark));
 }
 
-static PyObject *pool_outstanding(PyObject *object, PyObject *unused)
-{
-    Pool *self = (Pool *)object;
-    (void)unused;
-    return PyLong_FromSize_t(self->under_way);
-}
-
 static int add_pid(const tine_heap_usage *usage, void *list)
 {
     if (!usage->alive || usage->pid == getpid()) return 0;
@@ -437,6 +463,7 @@ static PyMethodDef pool_methods[] = {
     {"close", pool_close, METH_NOARGS, "close(): ends the pool; memory of results stays as long as somebody looks at it."},
     {"has_begun", pool_has_begun, METH_VARARGS, "has_begun(mark) -> whether a call that is under way has begun."},
     {"outstanding", pool_outstanding, METH_NOARGS, "outstanding() -> how many calls have no answer from results() yet."},
+    {"coming", pool_coming, METH_NOARGS, "coming() -> how many calls are being submitted."},
     {"pids", pool_pids, METH_NOARGS, "pids() -> the process numbers of the workers that live; none once it is closed."},
     {"stats", pool_stats, METH_NOARGS, "stats() -> dict"},
     {"stats_text", pool_stats_text, METH_O, "stats_text(name) -> str"},

@@ -10,7 +10,6 @@ enum { BANK_MARKS = 65536, MOST_BANKS = 1024 };
 typedef struct {
     PyObject_HEAD
     struct pool_base base;
-    size_t under_way; /* calls whose results have not been taken */
     bool on_nodes; /* or may be: other machines do not have the heap, so there are no marks, and workers keep no block */
     /* A byte of the heap for each call under way, which its worker sets when it begins; in banks, with the free ones in a list. */
     unsigned char *banks[MOST_BANKS];

@@ -112,7 +112,7 @@ static PyObject *answer_of(void *object, tine_result *result)
 {
     Pool *self = (Pool *)object;
     struct call *call = result->user;
-    self->under_way--;
+    self->base.under_way--;
     int status = result->status;
     PyObject *token = call->token, *value = NULL, *odd = NULL, *detail = NULL;
     unsigned long long begun = 0;
@@ -163,7 +163,7 @@ static int64_t now_ns(void)
  * from whoever has it. So with much under way, and results that did not have to be waited for, a look waits for more of them. */
 enum { LOOK_MOST = 128, LOOK_MUCH = 32, LOOK_HOT_NS = 20000, LOOK_LINGER_NS = 100000 };
 
-static int take_results(Pool *self, tine_result *results, int64_t timeout_ns, size_t under_way, int *rc)
+static int take_results(Pool *self, tine_result *results, int64_t timeout_ns, Py_ssize_t under_way, int *rc)
 {
     int count = 0;
     bool lingered = under_way < LOOK_MUCH || !timeout_ns;
@@ -192,7 +192,7 @@ PyObject *pool_results(PyObject *object, PyObject *arguments)
     int count, rc;
     if (!PyArg_ParseTuple(arguments, "L", &timeout_ns)) return NULL;
     if (!self->base.pool) return raise_code(TINE_ESHUTDOWN, "the pool is closed");
-    size_t under_way = self->under_way;
+    Py_ssize_t under_way = self->base.under_way;
     self->base.looked_at++;
     Py_BEGIN_ALLOW_THREADS
     count = take_results(self, results, timeout_ns, under_way, &rc);

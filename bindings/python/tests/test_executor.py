@@ -19,7 +19,7 @@ import functions
 import pytest
 
 import libtine
-from libtine import _calls, _engine
+from libtine import _calls, _engine, _settling, _timeout
 
 HANG_SECONDS = 30
 
@@ -301,6 +301,29 @@ def test_shutdown(executor):
         executor.submit(functions.add, 1)
 
 
+def test_a_call_that_comes_while_the_executor_ends_settles():
+    """After the look whether there are any, and before the pool takes no more."""
+    executor = libtine.ProcessPoolExecutor(1)
+    assert result(executor.submit(functions.add, 1)) == 1
+    engine, native, settled = executor._engine, executor._engine.pool, threading.Event()
+
+    class Late:
+        def settle(self, *_):
+            settled.set()
+
+    class Ending:
+        def __getattr__(self, name):
+            return getattr(native, name)
+
+        def shutdown(self, timeout_ns):
+            engine.submit(_engine.pickled((functions.add, (2,), {})), Late())
+            return native.shutdown(timeout_ns)
+
+    engine._settler._pool = Ending()
+    executor.shutdown()
+    assert settled.is_set()
+
+
 def test_shutdown_cancels_futures():
     """Those that wait, and no more: what runs is waited for."""
     executor = libtine.ProcessPoolExecutor(1)
@@ -490,12 +513,12 @@ def test_interrupt_leaves_a_usable_executor(tmp_path):
 
 @pytest.mark.parametrize("name", ["shutdown", "results"])
 def test_a_native_pool_that_is_closed_stays_for_a_call_on_it(monkeypatch, name):
-    monkeypatch.setattr(_engine.Engine, "_run", lambda self: None)  # which takes the results and closes it
+    monkeypatch.setattr(_settling.Settler, "_run", lambda self: None)  # which takes the results and closes it
     ends = []
     with libtine.ProcessPoolExecutor(1) as executor:
         executor.submit(time.sleep, 0.5)
         pool = executor._engine.pool
-        thread = threading.Thread(target=lambda: ends.append(getattr(pool, name)(_engine.FOREVER_NS)))
+        thread = threading.Thread(target=lambda: ends.append(getattr(pool, name)(_timeout.FOREVER_NS)))
         thread.start()
         time.sleep(0.2)
         pool.close()

@@ -104,7 +104,7 @@ def test_a_call_that_is_submitted_while_the_pool_is_closed_settles(library):
             task = native.submit(*arguments)
             closing.append(threading.Thread(target=pool.close, daemon=True))
             closing[0].start()
-            while not pool._under_way.over:
+            while not pool._settler._over:
                 time.sleep(0.001)
             time.sleep(0.05)  # in which the thread that hands out results must not end
             return task
@@ -114,6 +114,40 @@ def test_a_call_that_is_submitted_while_the_pool_is_closed_settles(library):
     assert call.outcome(30) is not None
     closing[0].join(30)
     assert not closing[0].is_alive()
+
+
+def interrupt_at(number, files):
+    """Raises KeyboardInterrupt, as Ctrl-C would, at this instruction of what the thread does in these files."""
+    left = number
+
+    def trace(frame, event, _argument):
+        nonlocal left
+        if not frame.f_code.co_filename.endswith(files):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+
+
+def test_an_interrupt_at_any_place_of_a_submission_leaves_the_pool_usable(library):
+    number = interrupts = 0
+    with foreign.Pool(1, [library]) as pool:
+        while interrupts == number:
+            number += 1
+            interrupt_at(number, ("foreign.py", "_settling.py"))
+            try:
+                pool.submit("tripled", struct.pack("i", 1))
+            except KeyboardInterrupt:
+                interrupts += 1
+            finally:
+                sys.settrace(None)
+            assert struct.unpack("i", pool.submit("tripled", struct.pack("i", 2)).result(30)) == (6,)
+    assert interrupts > 50
 
 
 def test_a_map(native):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal as signals
 import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -15,7 +13,8 @@ from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from . import _codec, _native, _travel, _worker, errors
-from ._timeout import FOREVER_NS, finite
+from ._settling import Settler
+from ._timeout import finite
 
 if TYPE_CHECKING:
     from .faults import Faults
@@ -189,8 +188,6 @@ class Engine:
         self.single = bool(retries or deadline) or engine != "local"
         self.over = False
         self.no_more = False  # what has not begun never does, whatever its chunk has come to
-        self._idle = False
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._kept: dict[Token, list[Any]] = {}  # shared memory that is in a call's arguments
         with _travel.keeping():
             initializer_input = _worker.initializer_data(initializer, initargs)
@@ -209,7 +206,8 @@ class Engine:
             faults=faults.native() if faults else None,
             engine=ENGINES[engine],
         )
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._settler = Settler(self.pool, name, self._kept)
+        self.thread = self._settler.thread
         try:
             self.thread.start()
         except BaseException:
@@ -235,17 +233,16 @@ class Engine:
         except BaseException:
             self._kept.pop(token, None)
             raise
+        finally:
+            self._settler.submitted()
         if self.no_more:  # which has been said meanwhile
             self.cancel(task[0])
-        if self._idle:
-            self._idle = False
-            self._wake.put(None)
         return task
 
     def finish(self) -> None:
         """Ends the pool when everything has settled."""
         self.over = True
-        self._wake.put(None)
+        self._settler.finish()
 
     def cancel(self, task: int) -> None:
         with contextlib.suppress(_native.NativeError):  # it has settled, or the pool is over
@@ -270,51 +267,6 @@ class Engine:
     def join(self, timeout: float | None = None) -> None:
         if self.thread is not threading.current_thread():
             self.thread.join(timeout)
-
-    # ---- Its thread ----
-
-    def _run(self) -> None:
-        results = self.pool.results
-        while True:
-            answers = results(FOREVER_NS)
-            if answers:
-                self._settle(answers)
-                continue
-            # Nothing is outstanding, or a signal came. Whoever submits from here on wakes this thread.
-            self._idle = True
-            answers = results(0)
-            if not answers and not self.pool.outstanding():
-                if self.over:
-                    break
-                self._wake.get()
-            self._idle = False
-            self._settle(answers)
-        while not self.pool.shutdown(FOREVER_NS):
-            pass
-        self.pool.close()
-
-    def _settle(self, answers: list[_native.Answer]) -> None:
-        """Hands out what has come, and keeps nothing of it."""
-        answers.reverse()
-        while answers:
-            token, *answer = answers.pop()
-            try:
-                token.settle(*answer)
-            except BaseException as error:  # of a callback of the user's, say: this thread goes on
-                report_in_thread()
-                try:
-                    token.fail(error)
-                except BaseException:
-                    report_in_thread()
-            if self._kept:
-                self._kept.pop(token, None)
-            del token, answer
-
-
-def report_in_thread() -> None:
-    """Tells of the exception that is being handled, as of one that ends a thread."""
-    with contextlib.suppress(BaseException):  # of a hook of the user's, or where nobody reads standard error any more
-        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

@@ -18,7 +18,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import _native, _payload, errors
-from ._engine import START_METHODS, ns, report_in_thread
+from ._engine import START_METHODS, ns
 from ._foreign_process import Exit, Process, Segment, program_of
 from ._placed import (
     Barrier,
@@ -32,7 +32,8 @@ from ._placed import (
     Semaphore,
     failure,
 )
-from ._timeout import FOREVER_NS, timeout_ns
+from ._settling import Settler
+from ._timeout import timeout_ns
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -116,7 +117,9 @@ class Call(Future[Any]):
         assert self._outcome is not None
         return self._outcome
 
-    def _settle(self, outcome: Outcome) -> None:
+    def settle(self, *answer: Any) -> None:
+        """What the pool tells of the call."""
+        outcome = Outcome(*answer)
         with self._condition:
             self._outcome = outcome
             self._condition.notify_all()
@@ -133,6 +136,11 @@ class Call(Future[Any]):
             self.set_exception(error)
         else:
             self.set_result(bytes(value) if self._kind == "raw" else value)
+
+    def fail(self, error: BaseException) -> None:
+        """What the pool tells of what has gone wrong in settle."""
+        with contextlib.suppress(InvalidStateError):  # it is done, or has been cancelled
+            self.set_exception(error)
 
 
 class Pool:
@@ -174,12 +182,9 @@ class Pool:
             heap_bytes,
             faults=faults.native() if faults else None,
         )
-        self._under_way = _UnderWay()
-        thread = threading.Thread(
-            target=_settle_all, args=(self._pool, self._under_way), name="libtine.foreign", daemon=True
-        )
-        self._end = weakref.finalize(self, _end, self._pool, self._under_way, thread)
-        thread.start()
+        self._settler = Settler(self._pool, "libtine.foreign", {})
+        self._end = weakref.finalize(self, _end, self._pool, self._settler)
+        self._settler.thread.start()
 
     # ---- Calls ----
 
@@ -207,8 +212,6 @@ class Pool:
         _payload.check_kind(returns)
         call = Call(self._pool, name, returns)
         parts = _payload.encode(kind, value, f"the value for {name}")
-        self._under_way.begin()
-        submitted = False
         try:
             call._task = self._pool.submit(
                 os.fsencode(name),
@@ -220,13 +223,12 @@ class Pool:
                 bool(retries) if idempotent is None else idempotent,
                 timeout_ns(timeout),
             )
-            submitted = True
         except errors.TineError as error:
             if error.name == "ETIMEDOUT":
                 raise TimeoutError(f"{name}: the pool's window is full") from None
             raise
         finally:
-            self._under_way.begun(submitted)
+            self._settler.submitted()
         if call.cancelled():  # before it had a number
             call.cancel()
         return call
@@ -427,65 +429,13 @@ class Stream:
             self._changed.notify_all()
 
 
-class _UnderWay:
-    """How many calls the thread that hands out results has to wait for."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.coming = 0  # calls that are being submitted
-        self.over = False
-        self.changed = threading.Condition(threading.Lock())
-
-    def begin(self) -> None:
-        with self.changed:
-            self.coming += 1
-
-    def begun(self, submitted: bool) -> None:
-        with self.changed:
-            self.coming -= 1
-            self.count += submitted
-            self.changed.notify()
-
-    def settled(self, n: int) -> None:
-        with self.changed:
-            self.count -= n
-
-    def finish(self) -> None:
-        with self.changed:
-            self.over = True
-            self.changed.notify()
-
-    def wait(self) -> bool:
-        """Until there is something to wait for in the pool; False: there is not, and never will be."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.count > 0 or (self.over and not self.coming))
-            return self.count > 0
-
-
-def _settle_all(pool: _native.NamedPool, under_way: _UnderWay) -> None:
-    while under_way.wait():
-        answers = pool.results(FOREVER_NS)
-        answers.reverse()
-        under_way.settled(len(answers))
-        while answers:
-            call, status, output, message, delivery, death, deaths = answers.pop()
-            try:
-                call._settle(Outcome(status, output, message, delivery, death, deaths))
-            except BaseException as error:  # of a callback of the user's, say: this thread goes on
-                report_in_thread()
-                with contextlib.suppress(InvalidStateError):  # it is done, or has been cancelled
-                    call.set_exception(error)
-            del call
-
-
-def _end(pool: _native.NamedPool, under_way: _UnderWay, thread: threading.Thread) -> None:
+def _end(pool: _native.NamedPool, settler: Settler) -> None:
     with contextlib.suppress(errors.TineError):  # it is over already
         pool.shutdown(0)
         pool.cancel_all()
-    under_way.finish()
-    if thread is not threading.current_thread():
-        thread.join()
-    pool.close()
+    settler.finish()
+    if settler.thread is not threading.current_thread():
+        settler.thread.join()
 
 
 # ---- Python functions for other languages ----
