@@ -88,6 +88,24 @@ static int map_range(struct map *map, struct range range)
     return rc;
 }
 
+static void fail_cancelled(struct map *map, const struct range *ranges, size_t count)
+{
+    for (size_t at = 0; at < count; at++)
+        for (size_t item = ranges[at].begin; item < ranges[at].end; item++) add_failure(map, item, -ECANCELED, "cancelled before it began");
+}
+
+/* What the present call has cancelled, behind the ranges that are left, the first ones last. */
+static struct range *add_ranges(struct map *map, struct range *left, size_t *count, size_t *room)
+{
+    for (size_t at = map->cancelled_count; at-- > 0;) {
+        struct range *more = with_room(map, left, *count, room, sizeof *left);
+        if (!more) break;
+        left = more;
+        left[(*count)++] = map->cancelled[at];
+    }
+    return left;
+}
+
 /* 0; RAISED; or the code with which a call of tine_map has failed. */
 static int map_all(struct map *map, size_t count)
 {
@@ -101,17 +119,11 @@ static int map_all(struct map *map, size_t count)
         bool interrupted = rc == -EINTR;
         if (interrupted) rc = PyErr_CheckSignals() ? RAISED : 0;
         if (rc) break;
-        bool again = interrupted && cancels == map->pool->cancels;
-        for (size_t at = map->cancelled_count; at-- > 0;) {
-            struct range these = map->cancelled[at];
-            if (again) {
-                struct range *more = with_room(map, left, ranges, &room, sizeof *left);
-                if (!more) break;
-                left = more;
-                left[ranges++] = these;
-            } else {
-                for (; these.begin < these.end; these.begin++) add_failure(map, these.begin, -ECANCELED, "cancelled before it began");
-            }
+        if (!interrupted || cancels != map->pool->cancels) fail_cancelled(map, map->cancelled, map->cancelled_count);
+        else left = add_ranges(map, left, &ranges, &room);
+        if (cancels != map->pool->cancels) {
+            fail_cancelled(map, left, ranges);
+            ranges = 0;
         }
         if (!ranges || map->out_of_memory) break;
         range = left[--ranges];

@@ -206,6 +206,23 @@ def test_a_map_that_a_signals_handler_cancels_ends(native, alarms):
     assert struct.unpack("1000i", results) == tuple(0 if n in undone else 3 * (n + 1) for n in range(1000))
 
 
+@pytest.mark.parametrize("signals", range(2, 8))
+@pytest.mark.parametrize("chunk", [0, 1, 7])
+def test_a_map_that_is_cancelled_after_signals_ends(native, alarms, chunk, signals):
+    """They have left several ranges of items that are to go again; none of them does."""
+    items, results, done = struct.pack("1000i", *range(1, 1001)), bytearray(4000), []
+
+    def handle():
+        if len(handled) == signals:
+            native._pool.cancel_all()
+            done.append(1000 - struct.unpack("1000i", results).count(0))
+
+    handled = alarms(handle)
+    failed = native.map("tripled_slowly", items, results, 1000, chunk=chunk)
+    assert {libtine.TineError.name_of(each.status) for each in failed} == {"ECANCELED"}
+    assert len(failed) == 1000 - done[0]
+
+
 def test_messagepack_goes_and_comes(native):
     assert native.submit("length_of", "twelve bytes", kind="msgpack").result() == 12
 
