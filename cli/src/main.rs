@@ -2,6 +2,7 @@
 
 mod history;
 mod json;
+mod keys;
 mod symbols;
 mod text;
 mod top;
@@ -80,7 +81,7 @@ fn main() -> ExitCode {
     let command = match parse() {
         Ok(command) => command,
         Err(error) => {
-            eprint!("tine: {error}\n{USAGE}");
+            complain(&format!("{error}\n{USAGE}"));
             return ExitCode::from(2);
         }
     };
@@ -96,7 +97,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("tine: {why}");
+            complain(&format!("{why}\n"));
             ExitCode::FAILURE
         }
     }
@@ -108,6 +109,11 @@ fn print(text: &str) -> Result<(), String> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("writing: {error}")),
         _ => Ok(()),
     }
+}
+
+/// Where nobody can be told, the exit status still says it.
+fn complain(text: &str) {
+    let _ = write!(std::io::stderr(), "tine: {text}");
 }
 
 fn ps(json: bool) -> Result<(), String> {
@@ -129,7 +135,7 @@ fn ps(json: bool) -> Result<(), String> {
     }
     print(&text::list(&pools))?;
     if hidden > 0 {
-        eprintln!("tine: {hidden} processes of yours may not be looked at");
+        complain(&format!("{hidden} processes of yours may not be looked at\n"));
     }
     Ok(())
 }

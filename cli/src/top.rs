@@ -1,11 +1,11 @@
 //! `tine top` in a terminal.
 
 use crate::history::History;
+use crate::keys::{Came, Key, Keys};
 use crate::look;
 use crate::symbols::Symbols;
 use crate::text;
 use crossterm::cursor::{Hide, MoveTo, Show};
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, poll, read};
 use crossterm::style::{Attribute, Print, SetAttribute};
 use crossterm::terminal::{
     BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen,
@@ -50,11 +50,14 @@ pub fn run(pid: u32, interval: Duration) -> Result<(), String> {
     let mut pools = look(pid)?;
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&ended))
+        // The second one ends it at once, should the terminal take nothing any more. It comes first: it looks at what the first has left.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&ended))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&ended)))
             .map_err(|error| format!("a signal: {error}"))?;
     }
     let failed = |error: std::io::Error| format!("the terminal: {error}");
     let screen = Screen::enter().map_err(failed)?;
+    let mut keys = Keys::of_raw_mode().map_err(failed)?;
     let (mut history, mut symbols) = (History::default(), Symbols::default());
     let (mut held, mut first) = (false, 0);
     history.see(&pools);
@@ -62,11 +65,14 @@ pub fn run(pid: u32, interval: Duration) -> Result<(), String> {
     while !ended.load(Ordering::Relaxed) {
         let lines = text::frame(pid, &pools, &history, &mut symbols);
         first = draw(&lines, first, held).map_err(failed)?;
-        match wait(due.saturating_duration_since(Instant::now()).min(GLANCE)).map_err(failed)? {
-            Some(Key::Quit) => return Ok(()),
-            Some(Key::Hold) => held = !held,
-            Some(Key::Scroll(by)) => first = first.saturating_add_signed(by),
-            None => (),
+        let time = due.saturating_duration_since(Instant::now()).min(GLANCE);
+        let Came::Keys(pressed) = keys.wait(time).map_err(failed)? else { return Ok(()) };
+        for key in pressed {
+            match key {
+                Key::Quit => return Ok(()),
+                Key::Hold => held = !held,
+                Key::Scroll(by) => first = first.saturating_add_signed(by),
+            }
         }
         if Instant::now() < due {
             continue;
@@ -77,8 +83,7 @@ pub fn run(pid: u32, interval: Duration) -> Result<(), String> {
                 Ok(pools) => pools,
                 Err(why) => {
                     drop(screen);
-                    println!("tine: {why}");
-                    return Ok(());
+                    return crate::print(&format!("tine: {why}\n"));
                 }
             };
             history.see(&pools);
@@ -87,34 +92,13 @@ pub fn run(pid: u32, interval: Duration) -> Result<(), String> {
     Ok(())
 }
 
-enum Key {
-    Quit,
-    Hold,
-    Scroll(isize),
-}
-
-fn wait(time: Duration) -> std::io::Result<Option<Key>> {
-    if !poll(time)? {
-        return Ok(None);
-    }
-    Ok(match read()? {
-        Event::Key(KeyEvent { code, modifiers, .. }) => match code {
-            KeyCode::Char('q') | KeyCode::Esc => Some(Key::Quit),
-            KeyCode::Char('c' | 'd') if modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Quit),
-            KeyCode::Char(' ') => Some(Key::Hold),
-            KeyCode::Up | KeyCode::Char('k') => Some(Key::Scroll(-1)),
-            KeyCode::Down | KeyCode::Char('j') => Some(Key::Scroll(1)),
-            KeyCode::PageUp => Some(Key::Scroll(-10)),
-            KeyCode::PageDown => Some(Key::Scroll(10)),
-            _ => None,
-        },
-        _ => None,
-    })
-}
-
 /// Shows the lines from one on; which one it is, so that the last is not scrolled past.
 fn draw(lines: &[String], first: usize, held: bool) -> std::io::Result<usize> {
-    let (columns, rows) = size()?;
+    // A terminal may say that it has no size.
+    let (columns, rows) = match size()? {
+        (0, _) | (_, 0) => (80, 24),
+        known => known,
+    };
     let room = usize::from(rows.saturating_sub(1));
     let first = first.min(lines.len().saturating_sub(room));
     let mut out = stdout().lock();

@@ -275,7 +275,7 @@ fn another_pid_namespace_is_seen() {
 
 fn main() {
     host::become_host();
-    let tests: [(&str, fn()); 11] = [
+    let tests: [(&str, fn()); 14] = [
         ("a_running_pool_is_seen", a_running_pool_is_seen),
         ("a_stopped_host_is_seen", a_stopped_host_is_seen),
         ("a_host_that_hangs_is_seen", a_host_that_hangs_is_seen),
@@ -287,6 +287,9 @@ fn main() {
         ("another_version_is_named", garbage::another_version_is_named),
         ("the_screen_shows_it", screen::the_screen_shows_it),
         ("the_terminal_is_given_back", screen::the_terminal_is_given_back),
+        ("half_a_key_holds_nothing_up", screen::half_a_key_holds_nothing_up),
+        ("a_terminal_that_is_gone_ends_it", screen::a_terminal_that_is_gone_ends_it),
+        ("a_terminal_of_no_size_is_drawn_on", screen::a_terminal_of_no_size_is_drawn_on),
     ];
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let mut passed = 0;

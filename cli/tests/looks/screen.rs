@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// A pseudoterminal with `tine top` in it.
 struct Terminal {
-    ours: File,
+    ours: Option<File>,
     /// Kept open, so that its settings can still be asked for when the program has ended.
     theirs: OwnedFd,
     child: Child,
@@ -33,19 +33,25 @@ impl Terminal {
         assert_eq!(code, 0);
         // SAFETY: new descriptors, which are nobody else's.
         let (ours, theirs) = unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
-        // SAFETY: a plain call.
-        assert_eq!(unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }, 0);
+        // The program does not get our end, by which it would keep its own terminal.
+        for (setting, value) in [(libc::F_SETFL, libc::O_NONBLOCK), (libc::F_SETFD, libc::FD_CLOEXEC)] {
+            // SAFETY: a plain call.
+            assert_eq!(unsafe { libc::fcntl(ours.as_raw_fd(), setting, value) }, 0);
+        }
         let end = || Stdio::from(theirs.try_clone().expect("a descriptor"));
         let mut command = tine(arguments);
         command.env("TERM", "xterm-256color").stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().expect("tine runs");
-        Terminal { ours, theirs, child, screen: vt100::Parser::new(rows, columns, 0) }
+        // One that has no size is taken for the usual one.
+        let or = |size, usual| if size == 0 { usual } else { size };
+        let screen = vt100::Parser::new(or(rows, 24), or(columns, 80), 0);
+        Terminal { ours: Some(ours), theirs, child, screen }
     }
 
     /// Takes in what has been written.
     fn take(&mut self) {
         let mut bytes = [0; 4096];
-        while let Ok(length @ 1..) = self.ours.read(&mut bytes) {
+        while let Some(Ok(length @ 1..)) = self.ours.as_mut().map(|ours| ours.read(&mut bytes)) {
             self.screen.process(&bytes[..length]);
         }
     }
@@ -70,8 +76,13 @@ impl Terminal {
         self.until(&format!("{part:?} is not on the screen"), |screen| screen.contents().contains(part))
     }
 
-    fn press(&mut self, keys: &str) {
-        self.ours.write_all(keys.as_bytes()).expect("it is typed");
+    fn press(&mut self, keys: &[u8]) {
+        self.ours.as_mut().expect("a terminal").write_all(keys).expect("it is typed");
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: a child of ours that has not been waited for.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
     fn settings(&self) -> libc::termios {
@@ -143,12 +154,12 @@ pub(crate) fn the_screen_shows_it() {
     // The host is stopped while it is looked at.
     host.signal(libc::SIGSTOP);
     terminal.shows("STOPPED");
-    terminal.press(" ");
+    terminal.press(b" ");
     terminal.shows("HELD");
     host.signal(libc::SIGCONT);
-    terminal.press(" ");
+    terminal.press(b" ");
     terminal.until("it goes on", |screen| !screen.contents().contains("STOPPED"));
-    terminal.press("q");
+    terminal.press(b"q");
     assert!(terminal.end().success());
     terminal.is_given_back();
 }
@@ -165,12 +176,11 @@ pub(crate) fn the_terminal_is_given_back() {
         "{screen}"
     );
     for _ in 0..40 {
-        terminal.press("j");
+        terminal.press(b"j");
     }
     terminal.shows("WAITED FOR");
     // It is ended by a signal.
-    // SAFETY: a child of ours that has not been waited for.
-    unsafe { libc::kill(terminal.child.id() as i32, libc::SIGTERM) };
+    terminal.signal(libc::SIGTERM);
     assert!(terminal.end().success());
     terminal.is_given_back();
     // The host ends while it is looked at.
@@ -180,4 +190,44 @@ pub(crate) fn the_terminal_is_given_back() {
     assert!(terminal.end().success());
     assert!(terminal.text().contains(&format!("tine: there is no process {pid}")), "{}", terminal.text());
     terminal.is_given_back();
+}
+
+/// What is no whole key, or none at all, holds nothing up: the screen goes on, and so do signals and keys.
+pub(crate) fn half_a_key_holds_nothing_up() {
+    let host = Host::start("locks");
+    super::all_is_seen(&host);
+    let pid = host.pid().to_string();
+    for half in [&b"\x1b["[..], b"\x1b[<", b"\xe2"] {
+        let mut terminal = Terminal::start(24, 80, &["top", "--interval", "0.1", &pid]);
+        terminal.shows("pool 1");
+        terminal.press(half);
+        host.signal(libc::SIGSTOP);
+        terminal.shows("STOPPED");
+        host.signal(libc::SIGCONT);
+        terminal.until("it goes on", |screen| !screen.contents().contains("STOPPED"));
+        terminal.signal(libc::SIGTERM);
+        assert!(terminal.end().success(), "{half:?}");
+        terminal.is_given_back();
+    }
+}
+
+/// A terminal that is gone ends it, whether or not a signal says so.
+pub(crate) fn a_terminal_that_is_gone_ends_it() {
+    let host = Host::start("locks");
+    super::all_is_seen(&host);
+    let mut terminal = Terminal::start(24, 80, &["top", "--interval", "3600", &host.pid().to_string()]);
+    terminal.shows("pool 1");
+    terminal.ours = None;
+    let status = terminal.end();
+    assert!(status.code().is_some_and(|code| code < 2), "{status}: it ends by itself, and without a panic");
+}
+
+pub(crate) fn a_terminal_of_no_size_is_drawn_on() {
+    let host = Host::start("locks");
+    super::all_is_seen(&host);
+    for (rows, columns) in [(0, 0), (24, 0), (0, 80)] {
+        let mut terminal = Terminal::start(rows, columns, &["top", &host.pid().to_string()]);
+        terminal.shows("pool 1");
+        terminal.shows("q quits");
+    }
 }
