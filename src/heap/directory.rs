@@ -184,9 +184,8 @@ impl Directory {
             let text = format!("the heap is limited to {} bytes", self.max_extents as usize * EXTENT_BYTES);
             return Err(Error::errno(libc::ENOMEM, text));
         }
-        let left = self.take_credit(extents)?;
         let step = if generous { (known / 4).clamp(FIRST_STEP, LAST_STEP) } else { 0 };
-        let wanted = extents.max(step).min(room).min(left);
+        let wanted = self.take_credit(extents, extents.max(step).min(room))?;
         self.reserve_words(fd, known + wanted)?;
         let mut count = wanted;
         if self.fill(fd, known, count).is_err() {
@@ -202,7 +201,7 @@ impl Directory {
     pub(super) fn reserve(&self, fd: &Guarded, extents: Range<u32>, holes: bool) -> Result<()> {
         let count = extents.end - extents.start;
         if holes {
-            self.take_credit(count)?;
+            self.take_credit(count, count)?;
         }
         self.fill(fd, extents.start, count)?;
         if holes {
@@ -211,13 +210,12 @@ impl Directory {
         Ok(())
     }
 
-    /// How many extents may be reserved now, which is `count` at least. What is left is looked at once for many small
+    /// How many extents may be reserved now, `count` at least and `wanted` at most. What is left is looked at once for many small
     /// steps: it takes reading a handful of files.
-    fn take_credit(&self, count: u32) -> Result<u32> {
-        let credit = self.credit.load(Ordering::Relaxed);
-        if count <= credit {
-            self.credit.fetch_sub(count, Ordering::Relaxed);
-            return Ok(credit);
+    fn take_credit(&self, count: u32, wanted: u32) -> Result<u32> {
+        let rest = |credit: u32| credit.checked_sub(count).map(|_| credit.saturating_sub(wanted));
+        if let Ok(credit) = self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest) {
+            return Ok(credit.min(wanted));
         }
         let left = extents_left()?;
         if count > left {
@@ -227,8 +225,11 @@ impl Directory {
             );
             return Err(Error::errno(libc::ENOMEM, text));
         }
-        self.credit.store((left / 8).min(LAST_STEP / 4), Ordering::Relaxed);
-        Ok(left)
+        // Others look at the same moment, and see the same left: each takes its share beyond what it needs.
+        let share = left / SHARERS;
+        let taken = wanted.min(count.max(share));
+        self.credit.store(share.min(left - taken).min(MOST_CREDIT), Ordering::Relaxed);
+        Ok(taken)
     }
 
     /// For tests that have no time for reading those files.
@@ -320,3 +321,8 @@ fn extents_left() -> Result<u32> {
 /// The heap grows by at least 256 KiB and by at most 64 MiB more than is needed at once.
 const FIRST_STEP: u32 = 4;
 const LAST_STEP: u32 = 1024;
+
+/// So many processes may grow by what each saw to be left at the same moment, without all of them together having taken more.
+const SHARERS: u32 = 256;
+/// What may have been taken since, by whomever, must not count for more than half of what is left over: 4 MiB.
+const MOST_CREDIT: u32 = 64;

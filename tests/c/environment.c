@@ -5,6 +5,7 @@
  * A case that needs a right that there is not (it exits with 77) is named on a line that begins with "not tested". */
 #include "cgroup.h"
 #include "status.h"
+#include <pthread.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -296,7 +297,70 @@ static void fill_each(void)
     }
 }
 
+enum { SMALL = 1 << 10, SMALL_LIMIT = 160 * MIB };
+
+/* Small blocks until there are no more; how many MiB that was. The heap grows for them step by step. */
+static int small_blocks(tine_pool *pool)
+{
+    int count = 0;
+    while (count < SMALL_LIMIT / SMALL) {
+        void *block = tine_alloc(pool, SMALL);
+        if (!block)
+            break;
+        memset(block, 1, SMALL);
+        count++;
+    }
+    return count / (MIB / SMALL);
+}
+
+static int small_in_worker(tine_task *task)
+{
+    return small_blocks(tine_task_pool(task));
+}
+
+static void *small_in_thread(void *pool)
+{
+    return (void *)(intptr_t)small_blocks((tine_pool *)pool);
+}
+
+/* Threads of the host, and workers, at the same time. */
+static void fill_with_small_blocks(void)
+{
+    enum { THREADS = 3, TASKS = 2 };
+    for (int at = 0; at < 3; at++) {
+        tine_error error = TINE_ERROR_INIT;
+        tine_pool *pool;
+        pthread_t threads[THREADS];
+        tine_id ids[TASKS];
+        int sum = 0;
+        CHECK_RC(create(&pool, all_starts[at], &error), 0);
+        for (int i = 0; i < TASKS; i++)
+            CHECK_RC(tine_submit(pool, small_in_worker, NULL, 0, NULL, &ids[i]), 0);
+        for (int i = 0; i < THREADS; i++)
+            CHECK(pthread_create(&threads[i], NULL, small_in_thread, pool) == 0);
+        for (int i = 0; i < THREADS; i++) {
+            void *count;
+            CHECK(pthread_join(threads[i], &count) == 0);
+            sum += (int)(intptr_t)count;
+        }
+        for (int i = 0; i < TASKS; i++) {
+            int count = status_of(pool, ids[i]);
+            CHECK(count >= 0);
+            sum += count;
+        }
+        printf("%d MiB of small blocks\n", sum);
+        CHECK(sum < SMALL_LIMIT / MIB && sum > SMALL_LIMIT / MIB / 2);
+        CHECK(!tine_alloc(pool, SMALL_LIMIT));
+        tine_pool_destroy(pool);
+    }
+}
+
 /* The answer has to come before the kernel's. */
+static void limited_small_blocks(void)
+{
+    if (!run_in_cgroup("small-blocks", SMALL_LIMIT, fill_with_small_blocks)) exit(NOT_HERE);
+}
+
 static void limited_cgroup(void)
 {
     if (!run_in_cgroup("environment", 96 * MIB, fill_each)) exit(NOT_HERE);
@@ -390,6 +454,7 @@ static const struct {
     {"RLIMIT_AS", limited_addresses, ""},
     {"RLIMIT_MEMLOCK", limited_locked_memory, "to become another user"},
     {"a memory cgroup", limited_cgroup, "a memory cgroup of its own"},
+    {"small blocks in one", limited_small_blocks, "a memory cgroup of its own"},
     {"mlockall", all_memory_locked, "root"},
     {"a core file", core_file, "core files in the working directory"},
 };
