@@ -231,8 +231,9 @@ struct chunk_state *chunk_begin(tine_pool *pool, void *message)
     return chunk->state;
 }
 
-/* A record that is a message: (index, raised, data), appended to odd; its place in values stays None. */
-static bool take_message(PyObject *owner, tine_pool *pool, struct reader *from, char kind, Py_ssize_t at, PyObject *odd)
+/* A record that is a message: (index, raised, data), appended to odd; its place in values stays None. Its length is added to
+ * *size. */
+static bool take_message(PyObject *owner, tine_pool *pool, struct reader *from, char kind, Py_ssize_t at, PyObject *odd, size_t *size)
 {
     uint64_t length;
     char *block;
@@ -249,6 +250,7 @@ static bool take_message(PyObject *owner, tine_pool *pool, struct reader *from, 
     } else {
         return false;
     }
+    *size += length;
     PyObject *record = data ? Py_BuildValue("(niN)", at, raised, data) : NULL;
     bool taken = record && PyList_Append(odd, record) == 0;
     Py_XDECREF(record);
@@ -264,12 +266,18 @@ PyObject *chunk_answer(PyObject *owner, tine_pool *pool, struct chunk_state *sta
     struct reader from = {results, results + size};
     PyObject *values = PyList_New(0), *odd = PyList_New(0);
     bool good = values && odd;
+    size_t bytes = 0;
     for (uint64_t at = 0; good && size && at < done && at < count; at++) {
         char kind;
         PyObject *value = NULL;
         if (!get_bytes(&from, &kind, 1)) break;
-        if (kind == IS_VALUE) value = get_value(&from);
-        else if (take_message(owner, pool, &from, kind, (Py_ssize_t)at, odd)) value = Py_BuildValue("");
+        const char *begin = from.at;
+        if (kind == IS_VALUE) {
+            value = get_value(&from);
+            bytes += (size_t)(from.at - begin);
+        } else if (take_message(owner, pool, &from, kind, (Py_ssize_t)at, odd, &bytes)) {
+            value = Py_BuildValue("");
+        }
         if (!value) { /* damaged: what is missing is seen by the count */
             PyErr_Clear();
             break;
@@ -279,7 +287,7 @@ PyObject *chunk_answer(PyObject *owner, tine_pool *pool, struct chunk_state *sta
     }
     if (size) tine_free(pool, results);
     tine_free(pool, state);
-    if (good) return Py_BuildValue("(NNK)", values, odd, (unsigned long long)(begun > count ? count : begun));
+    if (good) return Py_BuildValue("(NNKK)", values, odd, (unsigned long long)(begun > count ? count : begun), (unsigned long long)bytes);
     Py_XDECREF(values);
     Py_XDECREF(odd);
     return NULL;

@@ -94,7 +94,7 @@ struct chunk_state;
 /* What the host knows of a chunk under way: into the message, which lies in the heap. NULL: no memory. */
 struct chunk_state *chunk_begin(tine_pool *pool, void *message);
 bool run_chunk(tine_task *task, PyObject *input, const char *data, size_t length);
-/* (values, odd, begun) of a chunk of `count` calls that has settled; its results and state are freed. */
+/* (values, odd, begun, size) of a chunk of `count` calls that has settled; its results and state are freed. */
 PyObject *chunk_answer(PyObject *owner, tine_pool *pool, struct chunk_state *state, uint64_t count);
 
 /* worker.c: what Python has to do for a worker. */

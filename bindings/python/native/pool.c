@@ -312,7 +312,9 @@ static PyObject *pool_submit(PyObject *object, PyObject *arguments)
             rc = tine_submit(self->base.pool, NULL, copied ? (void *)&copy : call->block, length, &options, &id);
             Py_END_ALLOW_THREADS
         }
-        if (rc) {
+        if (rc == 0) {
+            self->input_bytes += (Py_ssize_t)parts.length;
+        } else {
             tine_free(self->base.pool, call->block);
             tine_free(self->base.pool, call->chunk);
             give_mark(self, call->mark);
@@ -431,6 +433,12 @@ static PyObject *pool_has_begun(PyObject *object, PyObject *arguments)
     return PyBool_FromLong(*(volatile unsigned char *)address_of_mark(self, mark));
 }
 
+static PyObject *pool_input_bytes(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromSsize_t(((Pool *)object)->input_bytes);
+}
+
 static int add_pid(const tine_heap_usage *usage, void *list)
 {
     if (!usage->alive || usage->pid == getpid()) return 0;
@@ -455,7 +463,7 @@ static PyMethodDef pool_methods[] = {
      "submit(parts, token, deadline_ns, retries, count=0) -> (id, mark): a call of the buffers in parts, one after the "
      "other; a chunk of count calls."},
     {"results", pool_results, METH_VARARGS,
-     "results(timeout_ns) -> [(token, status, value, odd, (message, delivery, death), begun), ...]: what has settled; empty if nothing has."},
+     "results(timeout_ns) -> [(token, status, value, odd, (message, delivery, death), begun, size), ...]: what has settled; empty if nothing has."},
     {"cancel", pool_cancel, METH_VARARGS, "cancel(id)"},
     {"cancel_all", pool_cancel_all, METH_NOARGS, "cancel_all(): ends everything, what runs too."},
     {"cancel_queued", pool_cancel_queued, METH_NOARGS, "cancel_queued(): ends what has not begun."},
@@ -464,6 +472,7 @@ static PyMethodDef pool_methods[] = {
     {"has_begun", pool_has_begun, METH_VARARGS, "has_begun(mark) -> whether a call that is under way has begun."},
     {"outstanding", pool_outstanding, METH_NOARGS, "outstanding() -> how many calls have no answer from results() yet."},
     {"coming", pool_coming, METH_NOARGS, "coming() -> how many calls are being submitted."},
+    {"input_bytes", pool_input_bytes, METH_NOARGS, "input_bytes() -> how long the messages of these calls are."},
     {"pids", pool_pids, METH_NOARGS, "pids() -> the process numbers of the workers that live; none once it is closed."},
     {"stats", pool_stats, METH_NOARGS, "stats() -> dict"},
     {"stats_text", pool_stats_text, METH_O, "stats_text(name) -> str"},

@@ -10,6 +10,7 @@ enum { BANK_MARKS = 65536, MOST_BANKS = 1024 };
 typedef struct {
     PyObject_HEAD
     struct pool_base base;
+    Py_ssize_t input_bytes; /* of the messages of calls under way */
     bool on_nodes; /* or may be: other machines do not have the heap, so there are no marks, and workers keep no block */
     /* A byte of the heap for each call under way, which its worker sets when it begins; in banks, with the free ones in a list. */
     unsigned char *banks[MOST_BANKS];

@@ -105,17 +105,19 @@ static PyObject *message_and_input(Pool *self, struct call *call, PyObject *mess
     return both;
 }
 
-/* (token, status, value, odd, detail); takes the result over. For a single call odd is None, or value is a message, and odd says
+/* (token, status, value, odd, detail, begun, size); takes the result over. For a single call odd is None, or value is a message, and odd says
  * whether it is an exception. For a chunk value is a list, and odd lists (index, raised, message) of those that are messages.
- * detail is None, or where tine has settled the call (message, delivery, death, how many of a chunk had begun). */
+ * detail is None, or where tine has settled the call (message, delivery, death). begun: how many of a chunk had. size: of the messages
+ * that say what the calls have given. */
 static PyObject *answer_of(void *object, tine_result *result)
 {
     Pool *self = (Pool *)object;
     struct call *call = result->user;
     self->base.under_way--;
+    self->input_bytes -= (Py_ssize_t)call->length;
     int status = result->status;
     PyObject *token = call->token, *value = NULL, *odd = NULL, *detail = NULL;
-    unsigned long long begun = 0;
+    unsigned long long begun = 0, size = 0;
     bool kept = is_kept(call, result);
     if (status < 0) {
         PyObject *death = death_of(result->death);
@@ -126,7 +128,7 @@ static PyObject *answer_of(void *object, tine_result *result)
     }
     if (call->count) {
         PyObject *chunk = chunk_answer((PyObject *)self, self->base.pool, call->chunk, call->count);
-        if (chunk && PyArg_ParseTuple(chunk, "OOK", &value, &odd, &begun)) {
+        if (chunk && PyArg_ParseTuple(chunk, "OOKK", &value, &odd, &begun, &size)) {
             Py_INCREF(value);
             Py_INCREF(odd);
         }
@@ -134,16 +136,17 @@ static PyObject *answer_of(void *object, tine_result *result)
         tine_result_release(self->base.pool, result);
     } else {
         bool refers = !kept && refers_to_input(call, result);
+        size = result->length + (refers ? call->length : 0);
         value = data_of(self, result, &odd);
         if (refers) value = message_and_input(self, call, value);
     }
     if (call->block && !kept) tine_free(self->base.pool, call->block);
     give_mark(self, call->mark);
     free(call);
-    PyObject *answer = value && odd && detail ? Py_BuildValue("(OiOOOK)", token, status, value, odd, detail, begun) : NULL;
+    PyObject *answer = value && odd && detail ? Py_BuildValue("(OiOOOKK)", token, status, value, odd, detail, begun, size) : NULL;
     if (!answer) { /* there is no memory for what came of it */
         PyErr_Clear();
-        answer = Py_BuildValue("(Oi[][](siO)K)", token, -ENOMEM, "no memory for the result", TINE_RAN, Py_None, begun);
+        answer = Py_BuildValue("(Oi[][](siO)KK)", token, -ENOMEM, "no memory for the result", TINE_RAN, Py_None, begun, size);
     }
     Py_DECREF(token);
     Py_XDECREF(value);

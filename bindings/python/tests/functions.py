@@ -347,3 +347,10 @@ def put_and_count_mapped(queue, array):
     queue.put(array)
     with open("/proc/self/maps") as maps:
         return sum("memfd" in line for line in maps)
+
+
+def large(what):
+    """Of this kind and so many bytes."""
+    kind, size = what
+    text = "x" * size if kind is not bytes else bytes(size)
+    return {bytes: text, str: text, list: [text], dict: {"text": text}}[kind]

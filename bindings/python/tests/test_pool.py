@@ -5,11 +5,13 @@ import gc
 import itertools
 import multiprocessing
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures.process import BrokenProcessPool
 
 import functions
@@ -19,7 +21,7 @@ import pytest
 
 import libtine
 from libtine._calls import Results
-from libtine._imap import WINDOW
+from libtine._imap import WINDOW, Drawing
 from libtine.pool import MapResult
 
 
@@ -272,6 +274,84 @@ def test_imap_takes_no_more_memory_than_it_needs(pool):
         assert drawn - taken <= 20
 
 
+@pytest.mark.parametrize(("kind", "chunksize"), [(str, 1), (list, 1), (dict, 2)])
+def test_imap_counts_what_results_take_whatever_they_are(pool, kind, chunksize):
+    """Of small inputs, too. How large results are is not known before: it is taken from those before them."""
+    drawn = 0
+
+    def numbers():
+        nonlocal drawn
+        for drawn in range(1, 61):  # noqa: B007
+            yield kind, 6 << 20
+
+    iterator = pool.imap(functions.large, numbers(), chunksize)
+    most = 0
+    for taken in range(1, 61):
+        next(iterator)
+        most = max(most, drawn - taken)
+        while len(iterator._results._early) + len(iterator._results._ready) < min(8, 60 - taken):
+            time.sleep(0.001)  # it does draw ahead
+    assert most <= 30
+
+
+def test_imap_draws_without_a_walk_over_the_heap(pool, monkeypatch):
+    native = pool._engine.pool
+
+    class Counted:
+        def __getattr__(self, name):
+            assert name != "stats"
+            return getattr(native, name)
+
+    monkeypatch.setattr(pool._engine, "pool", Counted())
+    assert list(pool.imap(functions.echo, range(100))) == list(range(100))
+
+
+class _Waits(Exception):
+    pass
+
+
+class _WakeUps(queue.SimpleQueue):
+    """Raises where its user would wait."""
+
+    def get(self, block=True, timeout=None):
+        if self.empty():
+            sys.settrace(None)
+            raise _Waits
+        return super().get(block, timeout)
+
+
+@pytest.mark.parametrize("wait", [lambda drawing: drawing.next(time.monotonic() + 5), lambda drawing: drawing.join()])
+def test_a_signals_handler_may_end_an_imap_at_any_place_of_a_wait(wait):
+    """The handler is called after each instruction in turn, on the thread that it interrupts."""
+    imaps = types.SimpleNamespace(engine=None, discard=lambda _: None)
+    ended = number = 0
+
+    def trace(frame, event, _argument):
+        nonlocal left, ended
+        if not frame.f_code.co_filename.endswith(("_imap.py", "_calls.py")):
+            return None
+        frame.f_trace_opcodes = True
+        left -= event == "opcode"
+        if event == "opcode" and left == 0:
+            drawing.stop()
+            ended += 1
+        return trace
+
+    while ended == number:
+        number += 1
+        left, drawing = number, Drawing(imaps, 1, functions.echo, True, [], 1)
+        drawing._wake, drawing._ended = _WakeUps(), _WakeUps()
+        sys.settrace(trace)
+        try:
+            outcome = wait(drawing)
+            assert outcome is None or isinstance(outcome.error, BrokenProcessPool)
+        except _Waits:
+            assert ended < number
+        finally:
+            sys.settrace(None)
+    assert ended > 10
+
+
 def test_an_imap_whose_iterable_raises_ends_there(pool):
     """With the chunks before, as multiprocessing has it."""
 
@@ -355,7 +435,7 @@ def test_a_signals_handler_may_end_the_pool_at_any_place():
     assert next(iterator) == 0
 
     def interrupted():
-        with iterator._results._changed:
+        with iterator._results._lock:
             pool.terminate()
 
     thread = threading.Thread(target=interrupted, daemon=True)

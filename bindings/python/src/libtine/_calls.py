@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
@@ -16,8 +17,11 @@ from ._engine import Detail, Engine, Failed, pickled, read, read_answer
 class Job(Protocol):
     """Whoever collects the results of calls; they are numbered from 0."""
 
-    def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
-        """Values of calls from start on; with failed, some may be Failed. On the engine's thread, or the caller's."""
+    def take(self, start: int, values: Sequence[Any], failed: bool, size: int = 0) -> None:
+        """Values of calls from start on; with failed, some may be Failed. On the engine's thread, or the caller's.
+
+        size: how many bytes the messages had that say so.
+        """
 
 
 class Calls:
@@ -137,18 +141,18 @@ class _One:
     def __init__(self, calls: Calls, index: int) -> None:
         self.calls, self.index, self.told, self.task = calls, index, False, None
 
-    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None:
+    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int, size: int) -> None:
         self.calls.under_way.discard(self)
         outcome = value if odd is None and detail is None else read_answer(status, value, odd, detail)
-        self._tell(outcome)
+        self._tell(outcome, size)
 
     def fail(self, error: BaseException) -> None:
         if not self.told:
             self._tell(Failed(error))
 
-    def _tell(self, outcome: Any) -> None:
+    def _tell(self, outcome: Any, size: int = 0) -> None:
         self.told = True
-        self.calls.job.take(self.index, (outcome,), type(outcome) is Failed)
+        self.calls.job.take(self.index, (outcome,), type(outcome) is Failed, size)
 
 
 class _Chunk:
@@ -162,7 +166,7 @@ class _Chunk:
         self.calls, self.start, self.items, self.task = calls, start, items, None
         self.told = 0  # of how many of them it is decided what becomes of them
 
-    def settle(self, status: int, values: Any, odd: Any, detail: Detail, begun: int) -> None:
+    def settle(self, status: int, values: Any, odd: Any, detail: Detail, begun: int, size: int) -> None:
         self.calls.under_way.discard(self)
         failed = bool(odd)
         for index, raised, message in odd:
@@ -184,7 +188,7 @@ class _Chunk:
             else:  # it died between two calls, or while it read them: one by one, whoever kills is found
                 again = [[item] for item in self.items[done:]]
         if values:
-            self._tell(values, failed)
+            self._tell(values, failed, size)
         for items in again:
             if items:
                 at, self.told = self.told, self.told + len(items)
@@ -195,13 +199,18 @@ class _Chunk:
         if left > 0:
             self._tell([Failed(error)] * left, True)
 
-    def _tell(self, values: Sequence[Any], failed: bool) -> None:
+    def _tell(self, values: Sequence[Any], failed: bool, size: int = 0) -> None:
         at, self.told = self.told, self.told + len(values)
-        self.calls.job.take(self.start + at, values, failed)
+        self.calls.job.take(self.start + at, values, failed, size)
 
 
 class Results:
-    """Collects results of calls for somebody who takes them in order, or as they come."""
+    """Collects results of calls for somebody who takes them in order, or as they come.
+
+    Who waits for one puts himself down, looks once more, and then takes a wake-up from a queue. So one that comes after
+    the look is not lost, even where a signal's handler, or garbage collection, ends the pool at that very place. There
+    may be more wake-ups than threads that wait, but never fewer.
+    """
 
     def __init__(self, ordered: bool) -> None:
         self.ordered = ordered
@@ -209,12 +218,14 @@ class Results:
         self._early: dict[int, Sequence[Any]] = {}  # what has come before its turn, by its start
         self._ready: deque[Any] = deque()  # what is to be taken next
         self._next = 0  # the number of the first result that is in neither
-        self._waiting = 0  # how many threads
-        self._lock = threading.RLock()  # a signal's handler, or garbage collection, may end the pool at any place
-        self._changed = threading.Condition(self._lock)
+        self._waiting = 0  # how many threads are to be woken
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # Of the kind that may be entered again. A `with` of its own, not a condition's: between a condition's code in
+        # Python and the block an interruption would leave it taken for ever.
+        self._lock = threading.RLock()
 
-    def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
-        with self._changed:
+    def take(self, start: int, values: Sequence[Any], failed: bool, size: int = 0) -> None:
+        with self._lock:
             if self.ordered and start != self._next:
                 self._early[start] = values
                 return
@@ -224,8 +235,7 @@ class Results:
                 while (more := self._early.pop(self._next, None)) is not None:
                     self._ready.extend(more)
                     self._next += len(more)
-            if self._waiting:
-                self._changed.notify_all()
+            self._wake_all()
 
     def next(self, end: float | None) -> Any:
         """The next result: a value or Failed. Raises TimeoutError when time.monotonic() reaches end."""
@@ -239,17 +249,28 @@ class Results:
                 self.taken += 1
                 return value
 
-    def _wait(self, end: float | None) -> None:
-        with self._changed:
-            while not self._ready:
-                self._wait_once(end)
+    def _wake_all(self) -> None:
+        """With the lock. An interruption between the two leaves a wake-up too many."""
+        while self._waiting > 0:
+            self._wake.put(None)
+            self._waiting -= 1
 
-    def _wait_once(self, end: float | None) -> None:
+    def _is_worth_a_look(self) -> bool:
+        return bool(self._ready)
+
+    def _wait(self, end: float | None) -> None:
+        """Until there may be something for next(). Raises TimeoutError as that does."""
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             raise TimeoutError
-        self._waiting += 1
-        try:
-            self._changed.wait(left)
-        finally:
-            self._waiting -= 1
+        with self._lock:
+            self._waiting += 1
+        if not self._is_worth_a_look():
+            try:
+                self._wake.get(timeout=left)
+                return
+            except queue.Empty:
+                pass
+        with self._lock:
+            if self._waiting:  # otherwise there is a wake-up, which somebody else will have in vain
+                self._waiting -= 1

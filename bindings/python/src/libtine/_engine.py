@@ -50,7 +50,8 @@ class Failed:
 class Token(Protocol):
     """What goes with a call, and is told what came of it."""
 
-    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None: ...
+    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int, size: int) -> None:
+        """As _native.Pool.results has it: size is how many bytes there were to say what the call has given."""
 
     def fail(self, error: BaseException) -> None:
         """settle has raised the error: whatever it has not settled has failed with it."""

@@ -54,7 +54,7 @@ class Future(standard.Future[T]):
         engine = self._engine
         return not self.done() and engine is not None and engine.pool.has_begun(self._task[1])
 
-    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None:
+    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int, size: int) -> None:
         """What the engine tells of the call."""
         outcome = value if odd is None and detail is None else read_answer(status, value, odd, detail)
         self._engine = None

@@ -80,7 +80,7 @@ class ApplyResult(Generic[T]):
         value: T = unwrap(self._outcome)
         return value
 
-    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int) -> None:
+    def settle(self, status: int, value: Any, odd: Any, detail: Detail, begun: int, size: int) -> None:
         """What the engine tells of the call."""
         self._set(value if odd is None and detail is None else read_answer(status, value, odd, detail))
 
@@ -118,7 +118,7 @@ class MapResult(ApplyResult[list[T]]):
             self._callback = None  # as with multiprocessing's
             self._set([])
 
-    def take(self, start: int, values: Sequence[Any], failed: bool) -> None:
+    def take(self, start: int, values: Sequence[Any], failed: bool, size: int = 0) -> None:
         with self._lock:
             if failed:
                 for index, value in enumerate(values, start):
