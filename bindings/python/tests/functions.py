@@ -101,6 +101,18 @@ def raise_frozen(number):
     raise Frozen(number)
 
 
+class Causeless(Exception):
+    """Says nothing of its cause."""
+
+    @property
+    def __cause__(self):
+        raise KeyError("no cause")
+
+
+def raise_causeless(_):
+    raise Causeless
+
+
 class Silent(Exception):
     """It has no text."""
 

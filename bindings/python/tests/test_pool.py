@@ -172,6 +172,29 @@ def test_a_maps_results_may_come_on_several_threads():
     assert result.get(0) == list(range(40))
 
 
+def test_an_exception_that_has_no_cause_to_show_settles_its_map(pool):
+    for chunksize in (1, 3):
+        with pytest.raises(functions.Causeless):
+            pool.map_async(functions.raise_causeless, range(6), chunksize).get(60)
+
+
+@pytest.mark.parametrize("place", ["_left", "_failure", "_error_callback"])
+def test_a_map_that_cannot_keep_what_has_come_settles(pool, monkeypatch, place):
+    """As where there is no memory for it."""
+
+    class Full(MapResult):
+        def __setattr__(self, name, value):
+            if name == place and "_pool" in vars(self) and name in vars(self):
+                raise MemoryError("no room")
+            super().__setattr__(name, value)
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(libtine.pool, "MapResult", Full)
+    for chunksize in (1, 3):
+        with pytest.raises((MemoryError, ZeroDivisionError)):
+            pool.map_async(functions.reciprocal, range(6), chunksize).get(60)
+
+
 def test_a_map_of_much_that_cannot_be_sent_settles(pool):
     items = [n if n % 2 else threading.Lock() for n in range(400)]
     for chunksize in (1, 10):

@@ -43,6 +43,12 @@ def set_cause(error: BaseException, cause: BaseException) -> None:
     BaseException.__dict__["__cause__"].__set__(error, cause)
 
 
+def cause_of(error: BaseException) -> BaseException | None:
+    """error.__cause__, for which the error's own class may have something else."""
+    cause: BaseException | None = BaseException.__dict__["__cause__"].__get__(error)
+    return cause
+
+
 def dump(result: Any) -> Sequence[_codec.Part]:
     """A result that has to be pickled."""
     try:
@@ -57,7 +63,10 @@ def dump(result: Any) -> Sequence[_codec.Part]:
 def _message(error: BaseException, cause: BaseException | None = None) -> Sequence[_codec.Part]:
     import traceback
 
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    try:
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:  # of what the error's class has in place of its cause, say
+        text = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
     BaseException.with_traceback(error, None)  # whatever the error's own class allows
     text = f'\n"""\n{text}"""'
     try:

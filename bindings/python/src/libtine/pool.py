@@ -28,7 +28,7 @@ from ._engine import (
     unwrap,
 )
 from ._imap import Drawing, Imaps
-from ._worker import set_cause
+from ._worker import cause_of, set_cause
 
 __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool", "ThreadPool"]
 
@@ -42,7 +42,7 @@ TERMINATE = "TERMINATE"
 
 def _with_pool_traceback(failure: Failed) -> Failed:
     """The cause of what came from a worker is of the class that multiprocessing's pools have for it."""
-    cause = failure.error.__cause__
+    cause = cause_of(failure.error)
     if isinstance(cause, _RemoteTraceback):
         set_cause(failure.error, RemoteTraceback(cause.tb))
     return failure
@@ -90,11 +90,11 @@ class ApplyResult(Generic[T]):
 
     def _set(self, outcome: Any) -> None:
         self._outcome = outcome
-        callback, self._callback = self._callback, None
-        if type(outcome) is Failed:
-            callback, outcome = self._error_callback, _with_pool_traceback(outcome).error
-        self._error_callback = None
         try:
+            callback, self._callback = self._callback, None
+            if type(outcome) is Failed:
+                callback, outcome = self._error_callback, _with_pool_traceback(outcome).error
+            self._error_callback = None
             if callback is not None:
                 callback(outcome)
         finally:
@@ -119,17 +119,27 @@ class MapResult(ApplyResult[list[T]]):
             self._set([])
 
     def take(self, start: int, values: Sequence[Any], failed: bool, size: int = 0) -> None:
-        with self._lock:
-            if failed:
-                for index, value in enumerate(values, start):
-                    if type(value) is Failed and (self._failure is None or index < self._failure[0]):
-                        self._failure = index, value
-            self._values[start : start + len(values)] = values
-            self._left -= len(values)
-            if self._left:
-                return
+        outcome: Any
+        try:
+            with self._lock:
+                outcome = self._add(start, values, failed)
+        except BaseException as error:  # there is no memory for what has come, say: nobody else will tell who waits
+            outcome = Failed(error)
+        if outcome is not None and not self.ready():
+            self._set(outcome)
+
+    def _add(self, start: int, values: Sequence[Any], failed: bool) -> Any:
+        """What the map has come to, once it has."""
+        if failed:
+            for index, value in enumerate(values, start):
+                if type(value) is Failed and (self._failure is None or index < self._failure[0]):
+                    self._failure = index, value
+        self._values[start : start + len(values)] = values
+        self._left -= len(values)
+        if self._left:
+            return None
         all_values, self._values = self._values, []
-        self._set(all_values if self._failure is None else self._failure[1])
+        return all_values if self._failure is None else self._failure[1]
 
 
 class IMapIterator(Generic[T]):
