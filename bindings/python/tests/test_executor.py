@@ -336,6 +336,27 @@ def test_shutdown_cancels_futures():
     assert all(future.cancelled() for future in rest)
 
 
+def test_shutdown_does_not_cancel_a_call_that_has_begun_before_it_is_known():
+    executor = libtine.ProcessPoolExecutor(1)
+    assert result(executor.submit(functions.add, 1)) == 1
+    native = executor._engine.pool
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(native, name)
+
+        def submit(self, *arguments):
+            task = native.submit(*arguments)
+            while not native.has_begun(task[1]):
+                time.sleep(0.001)
+            executor.shutdown(wait=False, cancel_futures=True)
+            return task
+
+    executor._engine.pool = Slow()
+    assert result(executor.submit(functions.sleep, 0.2)) == 0.2
+    executor.shutdown()
+
+
 @pytest.mark.parametrize("method", ["kill_workers", "terminate_workers"])
 def test_workers_that_are_ended_end_a_chunk(method, tmp_path):
     executor = libtine.ProcessPoolExecutor(1)

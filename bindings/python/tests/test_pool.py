@@ -443,7 +443,7 @@ def test_terminate_ends_what_runs():
 
 def test_a_call_that_comes_while_its_pool_is_terminated_ends():
     pool = libtine.Pool(1)
-    pool._engine.no_more = True  # as terminate does
+    pool._engine.no_more = pool._engine.ends_all = True  # as terminate does
     results = [pool.apply_async(functions.sleep, (600,)), pool.map_async(functions.sleep, [600] * 4, 2)]
     for result in results:
         with pytest.raises(concurrent.futures.CancelledError):

@@ -189,6 +189,7 @@ class Engine:
         self.single = bool(retries or deadline) or engine != "local"
         self.over = False
         self.no_more = False  # what has not begun never does, whatever its chunk has come to
+        self.ends_all = False  # nor does what has begun end by itself
         self._kept: dict[Token, list[Any]] = {}  # shared memory that is in a call's arguments
         with _travel.keeping():
             initializer_input = _worker.initializer_data(initializer, initargs)
@@ -237,7 +238,7 @@ class Engine:
         finally:
             self._settler.submitted()
         if self.no_more:  # which has been said meanwhile
-            self.cancel(task[0])
+            self.cancel_all() if self.ends_all else self.cancel_queued()
         return task
 
     def finish(self) -> None:
@@ -255,7 +256,7 @@ class Engine:
             self.pool.cancel_queued()
 
     def cancel_all(self) -> None:
-        self.no_more = True
+        self.no_more = self.ends_all = True
         with contextlib.suppress(_native.NativeError):
             self.pool.cancel_all()
 
