@@ -202,6 +202,18 @@ def test_what_is_one_object_stays_one(executor, large):
     assert result(executor.submit(functions.echo, (first, second))) == (first, second)
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_a_large_object_stays_one_wherever_it_stands(executor, kind, chunksize):
+    one, other = kind(5000), kind(b"x" * 5000)
+    values = [(one, [one], other), {"a": one, "b": [{"c": one}]}, ([one], one, {one} if kind is bytes else [one])]
+    first, second, third = executor.map(functions.echo, values, chunksize=chunksize, timeout=HANG_SECONDS)
+    assert (first, second, third) == tuple(values)
+    assert first[0] is first[1][0] and first[2] is not first[0] and type(first[0]) is kind
+    assert second["a"] is second["b"][0]["c"]
+    assert third[0][0] is third[1] is next(iter(third[2]))
+
+
 def test_closures_travel_where_cloudpickle_is(executor):
     pytest.importorskip("cloudpickle")
     offset = 3

@@ -2,8 +2,9 @@
 
 A message is a tag and a pickle (PICKLE), or a tag, the lengths, the pickle and the buffers, each at a multiple of
 ALIGNMENT (PARTS). A result that has views of its call's input in it (GIVEN) says where in the input they are: after the
-lengths follow so many places, 0 for a buffer that is in the message. The compiled layer has further kinds, for what
-needs no pickle: native/native.h.
+lengths follow so many places, 0 for a buffer that is in the message. Behind the tag of both stands whether there are
+two pickles: the first one has large bytes, which the second one refers to. The compiled layer has further kinds, for
+what needs no pickle: native/native.h.
 """
 
 from __future__ import annotations
@@ -72,29 +73,25 @@ class _Large:
         return type(self.value), (pickle.PickleBuffer(self.value),)
 
 
-def _enlarge(value: Any, known: dict[int, Any], depth: int = 2) -> Any:
-    """known: by id, so that what stands in the value many times is one object in the pickle too."""
+def _find_large(value: Any, found: dict[int, _Large], depth: int = 2) -> None:
+    """Large bytes and bytearrays of a value, and of what it has in tuples and dictionaries, by their ids."""
     kind = type(value)
     if kind is bytes or kind is bytearray:
-        if len(value) <= SMALL_BYTES:
-            return value
-        return known.get(id(value)) or known.setdefault(id(value), _Large(value))
-    if kind is not tuple and kind is not dict:
-        return value
-    if id(value) in known:
-        return known[id(value)]
-    if not depth:
-        return known.setdefault(id(value), value)
-    if kind is tuple:
-        items = [_enlarge(item, known, depth - 1) for item in value]
-        changed = any(new is not old for new, old in zip(items, value))
-        return known.setdefault(id(value), tuple(items) if changed else value)
-    new = known[id(value)] = {}  # before its items, which may have it in them
-    new.update((key, _enlarge(item, known, depth - 1)) for key, item in value.items())
-    if all(new[key] is item for key, item in value.items()):
-        known[id(value)] = value
-        return value
-    return new
+        if len(value) > SMALL_BYTES:
+            found.setdefault(id(value), _Large(value))
+    elif depth and (kind is tuple or kind is dict):
+        for item in value if kind is tuple else value.values():
+            _find_large(item, found, depth - 1)
+
+
+def _dump_large(pickler: Any, large: list[_Large]) -> None:
+    """A pickle of its own with large objects, in which the pickler then finds them wherever they stand in a value."""
+    pickler.dump(large)
+    memo = pickler.memo.copy()
+    for each in large:
+        number, _ = memo.pop(id(each))
+        memo[id(each.value)] = number, each.value
+    pickler.memo = memo
 
 
 def _cloud_pickler() -> Any:
@@ -139,7 +136,7 @@ def _picklers() -> Iterator[Any]:
         yield cloud
 
 
-def _dump(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
+def _dump(value: object, buffers: list[pickle.PickleBuffer], large: Sequence[_Large] = ()) -> bytes:
     def outside(buffer: pickle.PickleBuffer) -> bool:
         if buffer.raw().nbytes <= SMALL_BYTES:
             return True
@@ -148,10 +145,13 @@ def _dump(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
 
     failure: BaseException | None = None
     try:
-        for pickler in _picklers():
+        for make in _picklers():
             file = io.BytesIO()
             try:
-                pickler(file, protocol=5, buffer_callback=outside).dump(value)
+                pickler = make(file, protocol=5, buffer_callback=outside)
+                if large:
+                    _dump_large(pickler, list(large))
+                pickler.dump(value)
                 return file.getvalue()
             except (pickle.PicklingError, AttributeError, TypeError) as error:
                 buffers.clear()
@@ -165,7 +165,9 @@ def _dump(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
 def dumps(value: object, place: Callable[[memoryview], int] | None = None) -> list[Part]:
     """The parts of a message, to be put one after the other. place: native.place_in_input, for a call's result."""
     buffers: list[pickle.PickleBuffer] = []
-    data = _dump(_enlarge(value, {}), buffers)
+    large: dict[int, _Large] = {}
+    _find_large(value, large)
+    data = _dump(value, buffers, list(large.values()))
     if not buffers:
         return [PICKLE + data]
     views = [buffer.raw() for buffer in buffers]
@@ -173,16 +175,16 @@ def dumps(value: object, place: Callable[[memoryview], int] | None = None) -> li
     for at, where in enumerate(places):
         if where < 0:  # a view of the input that is copied after all, and must not be what keeps it
             views[at], places[at] = memoryview(bytes(views[at])), 0
-    return _assemble(data, views, places)
+    return _assemble(data, views, places, bool(large))
 
 
-def _assemble(data: bytes | memoryview, views: list[memoryview], places: list[int]) -> list[Part]:
+def _assemble(data: bytes | memoryview, views: list[memoryview], places: list[int], two: bool) -> list[Part]:
     lengths = [len(data), *(view.nbytes for view in views)]
     header = struct.pack(f"<Q{len(lengths)}Q", len(lengths), *lengths)
     if any(places):
-        header = GIVEN + bytes(7) + header + struct.pack(f"<{len(lengths)}Q", 0, *places)
+        header = GIVEN + bytes((two,)) + bytes(6) + header + struct.pack(f"<{len(lengths)}Q", 0, *places)
     else:
-        header, places = PARTS + bytes(7) + header, [0] * len(views)
+        header, places = PARTS + bytes((two,)) + bytes(6) + header, [0] * len(views)
     parts: list[Part] = [header, data]
     at = len(header) + len(data)
     for view in (view for view, place in zip(views, places) if not place):
@@ -219,13 +221,18 @@ def loads(message: Any, offset: int = 0, given: Any = None) -> Any:
     if view[:1] not in (PARTS, GIVEN):
         return pickle.loads(view[1:])
     data, buffers = _take_apart(view, given)
-    return pickle.loads(data, buffers=buffers)
+    if not view[1]:
+        return pickle.loads(data, buffers=buffers)
+    unpickler = pickle.Unpickler(io.BytesIO(data), buffers=buffers)
+    unpickler.load()
+    return unpickler.load()
 
 
 def repeated(parts: Sequence[Any], given: Any) -> list[Part]:
     """A message that says where in its input something is, as one in which that stands."""
-    data, buffers = _take_apart(memoryview(b"".join(parts)), given)
-    return _assemble(data, buffers, [])
+    message = memoryview(b"".join(parts))
+    data, buffers = _take_apart(message, given)
+    return _assemble(data, buffers, [], bool(message[1]))
 
 
 _MOST_REFERENCES = 256
