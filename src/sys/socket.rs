@@ -42,9 +42,17 @@ pub enum Sent {
     Gone,
 }
 
-/// Room for the descriptors' control message, aligned as the kernel wants it.
+/// Room for the descriptors' control message, aligned as the kernel wants it. The user may have asked for more on a socket that is
+/// shared with tine: 56 bytes of SO_PASSCRED and SO_PASSPIDFD, and what a security module calls the sender (SO_PASSSEC).
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct Control([u8; 256]);
+
+impl Control {
+    const EMPTY: Control = Control([0; 256]);
+}
+
+/// The sender's pidfd, where SO_PASSPIDFD has asked for it.
+const SCM_PIDFD: libc::c_int = 4;
 
 /// Sends one message with descriptors, without blocking and without SIGPIPE.
 pub fn send(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<Sent> {
@@ -59,7 +67,7 @@ pub(crate) fn send_parts(socket: RawFd, parts: [&[u8]; 2], fds: &[RawFd]) -> Res
     assert!(fds.len() <= MAX_FDS);
     let mut iov =
         parts.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
-    let mut control = Control([0; 64]);
+    let mut control = Control::EMPTY;
     let mut message = message_header(&mut iov, Some(&mut control));
     if fds.is_empty() {
         message.msg_control = std::ptr::null_mut();
@@ -121,7 +129,7 @@ pub enum Received {
 /// Receives one message without blocking.
 pub fn receive(socket: RawFd, buffer: &mut [u8]) -> Result<Received> {
     let mut iov = [libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }];
-    let mut control = Control([0; 64]);
+    let mut control = Control::EMPTY;
     let mut message = message_header(&mut iov, Some(&mut control));
     let length = match receive_raw(socket, &mut message, 0)? {
         Raw::Nothing | Raw::Interrupted => return Ok(Received::Nothing),
@@ -159,7 +167,7 @@ pub(crate) enum Peeked {
 /// unless the socket is one that never waits.
 pub(crate) fn peek(socket: RawFd, beginning: &mut [u8], wait: bool) -> Result<Peeked> {
     let mut iov = [libc::iovec { iov_base: beginning.as_mut_ptr().cast(), iov_len: beginning.len() }];
-    let mut control = Control([0; 64]);
+    let mut control = Control::EMPTY;
     let mut message = message_header(&mut iov, Some(&mut control));
     let dont_wait = if wait { 0 } else { libc::MSG_DONTWAIT };
     match receive_raw(socket, &mut message, libc::MSG_PEEK | libc::MSG_TRUNC | dont_wait)? {
@@ -231,18 +239,22 @@ fn receive_raw(socket: RawFd, message: &mut libc::msghdr, flags: libc::c_int) ->
     }
 }
 
-/// The descriptors that came with a message.
+/// The descriptors that came with a message. A sender's pidfd, which only the user can have asked for, is closed.
 fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
     let mut fds = Vec::new();
     // SAFETY: the kernel has filled the control buffer, and the descriptors in it are new and ours.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+            let kind = (*header).cmsg_type;
+            if (*header).cmsg_level == libc::SOL_SOCKET && matches!(kind, libc::SCM_RIGHTS | SCM_PIDFD) {
                 let payload = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
                 let data = libc::CMSG_DATA(header).cast::<RawFd>();
                 for index in 0..payload / size_of::<RawFd>() {
-                    fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+                    // A pidfd that the kernel could not make is an error's number.
+                    let number = data.add(index).read_unaligned();
+                    let fd = (number >= 0).then(|| OwnedFd::from_raw_fd(number));
+                    fds.extend(fd.filter(|_| kind == libc::SCM_RIGHTS));
                 }
             }
             header = libc::CMSG_NXTHDR(message, header);

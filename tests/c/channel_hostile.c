@@ -89,6 +89,46 @@ static void test_headers(void)
     close_both(ends);
 }
 
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+
+/* The program has asked for more than descriptors on its socket: tine's messages arrive as they are, and nothing is left open. */
+static void test_who_sent_it(void)
+{
+    struct belongings before = take_stock();
+    struct ends ends = make(0, 0);
+    unsigned char *sent = filled(100000, 3), *received = (unsigned char *)malloc(100000);
+    void *place;
+    size_t length;
+    int yes = 1, fd, pipes[2];
+    CHECK_EQ(setsockopt(tine_channel_fd(ends.b), SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes), 0);
+    /* Before Linux 6.5 there is none. */
+    if (setsockopt(tine_channel_fd(ends.b), SOL_SOCKET, SO_PASSPIDFD, &yes, sizeof yes))
+        CHECK_EQ(errno, ENOPROTOOPT);
+    CHECK_EQ(pipe(pipes), 0);
+    for (int i = 0; i < 20; i++) {
+        size_t bytes = i % 2 ? 100000 : 100;
+        CHECK_RC(tine_channel_send(ends.a, sent, bytes, 0), 0);
+        CHECK_RC(tine_channel_receive(ends.b, 0, received, 100000, &length), 0);
+        CHECK(length == bytes && memcmp(sent, received, bytes) == 0);
+        CHECK_RC(tine_channel_send(ends.a, sent, bytes, 0), 0);
+        CHECK_RC(tine_channel_peek(ends.b, 0, &place, &length), 0);
+        CHECK(length == bytes && memcmp(sent, place, bytes) == 0);
+        CHECK_RC(tine_channel_release(ends.b), 0);
+        CHECK_RC(tine_channel_send_fd(ends.a, pipes[1], 0), 0);
+        CHECK_RC(tine_channel_receive_fd(ends.b, 0, &fd), 0);
+        CHECK_EQ(write(fd, "x", 1), 1);
+        close(fd);
+    }
+    close(pipes[0]);
+    close(pipes[1]);
+    close_both(ends);
+    free(sent);
+    free(received);
+    check_stock(before);
+}
+
 /* Messages whose bytes are in memory of the sender's. */
 static void test_memory(void)
 {
@@ -320,6 +360,7 @@ int main(void)
     test_places();
     test_words();
     test_headers();
+    test_who_sent_it();
     test_memory();
     check_stock(before);
     return 0;
