@@ -222,7 +222,7 @@ fn tell(failure: &Failure, callback: OnFailure, user: *mut c_void) {
         data: std::ptr::null(),
         length: 0,
         death: view(failure.death.as_deref()),
-        deaths: u32::from(failure.death.is_some()),
+        deaths: failure.deaths,
         user,
     };
     // SAFETY: a function of this type was given to be called with `user`, on the thread that called the map: the text

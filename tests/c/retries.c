@@ -7,6 +7,11 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+static void note_deaths(const tine_result *result, size_t item, void *user)
+{
+    ((uint32_t *)user)[item] = result->deaths;
+}
+
 static void retries(int start)
 {
     tine_pool_options settings = TINE_POOL_OPTIONS_INIT;
@@ -38,12 +43,16 @@ static void retries(int start)
     /* An item of a map: the same, and no other item is run twice. */
     struct job items[40];
     int outputs[40], status[40];
+    uint32_t deaths[40];
     for (int chunk = 1; chunk <= 40; chunk += 13) {
         tine_map_options map = TINE_MAP_OPTIONS_INIT;
         map.status = status;
         map.chunk = (size_t)chunk;
         map.retries = 2;
         map.flags = TINE_IDEMPOTENT;
+        map.on_failure = note_deaths;
+        map.user = deaths;
+        memset(deaths, 0, sizeof deaths);
         for (int i = 0; i < 40; i++) {
             items[i] = job_of(i % 20 == 7 ? CRASHING : QUICK);
             items[i].crashes = i == 7 ? 2 : 3; /* the 27th does not make it */
@@ -53,6 +62,7 @@ static void retries(int start)
         for (int i = 0; i < 40; i++) {
             CHECK_RC(status[i], i == 27 ? TINE_EDIED : 0);
             CHECK_EQ(*items[i].tries, i % 20 == 7 ? 3 : 1);
+            CHECK_EQ(deaths[i], i == 27 ? 3 : 0);
             if (i != 27) {
                 CHECK_EQ(outputs[i], i == 7 ? 10 : 8);
             }

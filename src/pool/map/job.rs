@@ -52,7 +52,7 @@ pub(super) struct Job<'p, 'a> {
     /// Of these two, how many the pool's counters have.
     pub(super) counted: (usize, usize),
     pub(super) deadline_ns: u64,
-    /// Items that have been run again, and how often.
+    /// Items with which processes have died in a map that runs them again, and how many.
     pub(super) retried: HashMap<usize, u32>,
     /// Items in front of which workers have come to nothing, as these say: see [`TO_BLAME`].
     pub(super) suspicion: HashMap<usize, u32>,
@@ -156,6 +156,7 @@ impl<'p, 'a> Job<'p, 'a> {
                     message: to_c_string(b"cancelled before it began"),
                     delivery: self.delivery_of(first + call, Delivery::NotStarted),
                     death: None,
+                    deaths: self.deaths_of(first + call),
                 };
                 self.fail(&sent, failure);
             }

@@ -86,6 +86,8 @@ pub struct Failure {
     pub delivery: Delivery,
     /// How its process died, if it did.
     pub death: Option<Box<Death>>,
+    /// How many processes have died with it.
+    pub deaths: u32,
 }
 
 /// What came of a map.

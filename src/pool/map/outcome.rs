@@ -26,11 +26,13 @@ impl Job<'_, '_> {
             if (outcome.culprit || finished == 0 && self.suspects(sent.first, &outcome)) && finished < calls {
                 next += 1;
                 let late = outcome.late.filter(|(item, _)| *item == finished as u64);
-                if late.is_none() && self.may_run_again(sent.first + finished) {
+                let deaths = self.count_death(sent.first + finished);
+                if late.is_none() && deaths <= self.map.retries {
                     let items = if self.kind == CallKind::Range { sent.count } else { 1 };
                     self.again.push_back((sent.first + finished, items));
                 } else {
-                    let failure = self.ended(self.failure(sent, finished, &outcome), late);
+                    let failure = Failure { deaths, ..self.failure(sent, finished, &outcome) };
+                    let failure = self.ended(failure, late);
                     self.fail(sent, failure);
                 }
             }
@@ -58,7 +60,13 @@ impl Job<'_, '_> {
             death.item = item as u64;
         }
         let delivery = self.delivery_of(sent.first + call, outcome.delivery);
-        Failure { item, status: outcome.status, message: outcome.message.clone(), delivery, death }
+        let deaths = self.deaths_of(sent.first + call);
+        Failure { item, status: outcome.status, message: outcome.message.clone(), delivery, death, deaths }
+    }
+
+    /// How many processes have died with an item, as far as that has not settled it.
+    pub(super) fn deaths_of(&self, item: usize) -> u32 {
+        self.retried.get(&item).copied().unwrap_or(0)
     }
 
     /// What is known of an item of which this is said: one that a process has died with before may have run.
@@ -94,8 +102,8 @@ impl Job<'_, '_> {
                     _ => None,
                 };
                 let item = self.begin + sent.first + call;
-                let delivery = Delivery::Ran;
-                let failure = Failure { item, status, message, delivery, death: None };
+                let (delivery, deaths) = (Delivery::Ran, self.deaths_of(sent.first + call));
+                let failure = Failure { item, status, message, delivery, death: None, deaths };
                 self.fail(sent, self.ended(failure, late));
                 continue;
             }
@@ -130,13 +138,14 @@ impl Job<'_, '_> {
         *suspicion >= TO_BLAME
     }
 
-    fn may_run_again(&mut self, item: usize) -> bool {
+    /// A process has died with an item; how many that are. They need to be known only where it may run again.
+    fn count_death(&mut self, item: usize) -> u32 {
         if self.map.retries == 0 {
-            return false;
+            return 1;
         }
-        let retried = self.retried.entry(item).or_default();
-        *retried += 1;
-        *retried <= self.map.retries
+        let deaths = self.retried.entry(item).or_default();
+        *deaths += 1;
+        *deaths
     }
 
     pub(super) fn fail(&mut self, sent: &Sent, failure: Failure) {
