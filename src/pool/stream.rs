@@ -166,15 +166,37 @@ impl Stream {
         let number = self.number;
         inner.check_for_nodes(input, false)?;
         standby::guard(&self.inner, false)?;
-        let state = inner.lock();
+        let mut state = inner.lock();
         state.stream(number).window.check("an item", "the stream's window", input.len())?;
-        let want = Want::StreamRoom(number, input.len());
-        let (mut state, room) =
-            wait(inner, state, want, timeout, |state| state.room_in_stream(number, input.len()));
-        let entered = room.and_then(|()| {
-            let place = inner.place_input(input)?;
-            self.enter(&mut state, place, input, user)
-        });
+        let wait_for_room = |state, timeout| {
+            let want = Want::StreamRoom(number, input.len());
+            wait(inner, state, want, timeout, |state| state.room_in_stream(number, input.len()))
+        };
+        let mut room;
+        let (mut left, mut place) = (timeout, None);
+        if inner.is_long(input) {
+            let deadline = timeout.deadline();
+            (state, room) = wait_for_room(state, timeout);
+            // Whoever waits for room behind this one is not to wait for the copying, or has it if this one has failed.
+            state.tell_of_room_in_stream(number);
+            room?;
+            // Others may have had the room meanwhile: then it waits again.
+            drop(state);
+            place = Some(inner.place_input(input)?);
+            state = inner.lock();
+            left = timeout.what_is_left(deadline);
+        }
+        (state, room) = wait_for_room(state, left);
+        let entered = match (room, place) {
+            (Ok(()), Some(place)) => self.enter(&mut state, place, input, user),
+            (Ok(()), None) => {
+                inner.place_input(input).and_then(|place| self.enter(&mut state, place, input, user))
+            }
+            (Err(error), place) => {
+                place.into_iter().for_each(|place| inner.take_input_back(place));
+                Err(error)
+            }
+        };
         // Room is told to one at a time: the next one may have the rest of it, or all, if this one has failed.
         state.tell_of_room_in_stream(number);
         state.hand_in(entered?);

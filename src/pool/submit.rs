@@ -16,6 +16,10 @@ use crate::task::call::CallKind;
 use crate::task::function::{Callee, Function};
 use crate::task::ring::INLINE_INPUT;
 
+/// An input that is longer than this is placed while the lock is free: to have memory for it, and to copy it, takes as long as the
+/// machine lets it, and other threads' calls must not.
+const LONG: usize = 64 << 10;
+
 impl Pool {
     /// Submits one call of a function. An end of a channel that goes with it is still the caller's to drop.
     pub fn submit(
@@ -45,8 +49,14 @@ impl Pool {
         } else if state.takes_nothing() {
             return Err(refused(&state));
         }
-        let entered = inner.enter(&mut state, callee, input, options);
-        if waits {
+        let mut place = None;
+        if inner.is_long(input) {
+            let placed;
+            (state, placed) = inner.place_long(state, input, options)?;
+            place = Some(placed);
+        }
+        let entered = inner.enter(&mut state, callee, input, place, options);
+        if waits || place.is_some() {
             // Room is told to one at a time: the next one may have the rest of it, or all, if this one has failed.
             state.tell_of_room();
         }
@@ -99,12 +109,25 @@ impl Inner {
         state: &mut PoolState,
         callee: Callee,
         input: &[u8],
+        place: Option<InputPlace>,
         options: &SubmitOptions<'_>,
     ) -> Result<(u32, TaskId)> {
-        self.check_for_nodes(input, options.channel.is_some())?;
         let is_plain = options.is_plain();
-        let rare = if is_plain { None } else { Some(state.rare_of(options)?) };
-        let place = self.place_input(input)?;
+        let mut ready = || {
+            self.check_for_nodes(input, options.channel.is_some())?;
+            if is_plain { Ok(None) } else { state.rare_of(options).map(Some) }
+        };
+        let rare = match (ready(), place) {
+            (Err(error), Some(place)) => {
+                self.take_input_back(place);
+                return Err(error);
+            }
+            (rare, _) => rare?,
+        };
+        let place = match place {
+            Some(place) => place,
+            None => self.place_input(input)?,
+        };
         let task = NewTask {
             kind: CallKind::Task,
             callee,
@@ -136,6 +159,40 @@ impl Inner {
     #[inline(always)]
     pub(super) fn place_input(&self, input: &[u8]) -> Result<InputPlace> {
         if input.is_empty() { Ok(InputPlace::Inline) } else { self.place_bytes(input) }
+    }
+
+    /// Whether an input is to be copied, and takes so long that it is placed before it is entered.
+    #[inline(always)]
+    pub(super) fn is_long(&self, input: &[u8]) -> bool {
+        input.len() > LONG && !self.heap.overlaps(input.as_ptr().addr(), input.len())
+    }
+
+    /// Places a long input for which there is room, with the lock free. Others may have had the room meanwhile: then it waits again.
+    #[cold]
+    fn place_long<'a>(
+        &'a self,
+        mut state: Held<'a>,
+        input: &[u8],
+        options: &SubmitOptions<'_>,
+    ) -> Result<(Held<'a>, InputPlace)> {
+        let deadline = options.timeout.deadline();
+        // Whoever waits for room behind this one is not to wait for the copying.
+        state.tell_of_room();
+        drop(state);
+        self.check_for_nodes(input, options.channel.is_some())?;
+        let place = self.place_input(input)?;
+        let state = self.lock();
+        if state.has_room(input.len()) && !state.takes_nothing() {
+            return Ok((state, place));
+        }
+        let left = options.timeout.what_is_left(deadline);
+        match wait_for_room(self, state, input.len(), left) {
+            Ok(state) => Ok((state, place)),
+            Err(error) => {
+                self.take_input_back(place);
+                Err(error)
+            }
+        }
     }
 
     fn place_bytes(&self, input: &[u8]) -> Result<InputPlace> {

@@ -171,12 +171,31 @@ impl Stream {
         if let Err(error) = fits.and_then(|()| inner.check_for_nodes(input, false)) {
             return self.settle_drawn(&mut state, item, &error);
         }
-        let place = match inner.place_input(input) {
+        let is_long = inner.is_long(input);
+        let placed = if is_long {
+            drop(state);
+            let placed = inner.place_input(input);
+            state = inner.lock();
+            placed
+        } else {
+            inner.place_input(input)
+        };
+        let stream = state.stream(self.number);
+        let place = match placed {
             Ok(place) => place,
             // What is on its way will give its memory back.
             Err(_) if stream.window.tasks() > 0 => return Ok(Entered::NoRoom),
             Err(error) => return Err(error),
         };
+        // Nobody else draws, so there is as much room as there was. But the pool and the stream may have come to their end once more.
+        if is_long && refusal(&state).is_some() {
+            inner.take_input_back(place);
+            return Ok(Entered::Refused);
+        }
+        if is_long && stream.stopped {
+            inner.take_input_back(place);
+            return self.settle_drawn(&mut state, item, &stopped_error());
+        }
         let index = self.enter(&mut state, place, input, item.user)?;
         state.hand_in(index);
         run_queued(inner, state).leave();

@@ -1,0 +1,157 @@
+/* What other calls need not wait for while a call of the same process is at an input that takes its time: here one in a page that cannot be
+ * read until a handler of SIGSEGV lets it be. */
+#include "handed.h"
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+enum { LONG = 1 << 20 };
+
+static char *page;
+static size_t page_bytes;
+static atomic_int is_in, may_go_on;
+
+static void close_page(size_t bytes)
+{
+    page_bytes = bytes;
+    page = (char *)mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(page != MAP_FAILED);
+    memset(page, 7, bytes);
+    CHECK_EQ(mprotect(page, bytes, PROT_NONE), 0);
+    atomic_store(&is_in, 0);
+    atomic_store(&may_go_on, 0);
+}
+
+static void on_fault(int signal, siginfo_t *info, void *context)
+{
+    char *at = (char *)info->si_addr;
+    (void)context;
+    if (at < page || at >= page + page_bytes)
+        _exit(signal);
+    atomic_store(&is_in, 1);
+    while (!atomic_load(&may_go_on))
+        nap_ns(100000);
+    if (mprotect(page, page_bytes, PROT_READ))
+        _exit(signal);
+}
+
+static int length_of(tine_task *task)
+{
+    size_t length;
+    const char *input = (const char *)tine_input(task, &length);
+    return input[0] == 7 && input[length - 1] == 7 ? (int)length : -EINVAL;
+}
+
+struct submission {
+    tine_pool *pool;
+    tine_stream *stream;
+    size_t length;
+    int rc;
+    tine_id id;
+};
+
+static void *submit_page(void *argument)
+{
+    struct submission *submission = (struct submission *)argument;
+    if (submission->stream)
+        submission->rc = tine_stream_put(submission->stream, page, submission->length, NULL, TINE_FOREVER);
+    else
+        submission->rc =
+            tine_submit(submission->pool, length_of, page, submission->length, NULL, &submission->id);
+    return NULL;
+}
+
+static pthread_t begin(struct submission *submission)
+{
+    pthread_t thread;
+    close_page(LONG);
+    CHECK_EQ(pthread_create(&thread, NULL, submit_page, submission), 0);
+    WAIT_UNTIL(atomic_load(&is_in));
+    return thread;
+}
+
+static void end(pthread_t thread)
+{
+    atomic_store(&may_go_on, 1);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    munmap(page, page_bytes);
+}
+
+/* A long input is copied while the pool is anybody's. */
+static void test_long(int flags)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, flags);
+    tine_result result = TINE_RESULT_INIT;
+    tine_stats stats = TINE_STATS_INIT;
+    tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
+    size_t bytes[2];
+    tine_id id;
+    CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
+    CHECK_RC(status_of(pool, id), 0);
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    bytes[0] = stats.heap_allocated_bytes;
+    for (int in_stream = 0; in_stream < 2; in_stream++) {
+        struct submission submission = {pool, NULL, LONG, 0, 0};
+        if (in_stream)
+            CHECK_RC(tine_stream_create(pool, length_of, &options, &submission.stream), 0);
+        pthread_t thread = begin(&submission);
+        CHECK_RC(tine_next(pool, 0, &result), TINE_EEMPTY);
+        CHECK_RC(tine_pool_stats(pool, &stats), 0);
+        CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
+        CHECK_RC(status_of(pool, id), 0);
+        end(thread);
+        CHECK_RC(submission.rc, 0);
+        if (in_stream) {
+            CHECK_RC(tine_stream_next(submission.stream, HANG_NS, &result), 0);
+            CHECK_RC(result.status, LONG);
+            tine_result_release(pool, &result);
+            tine_stream_destroy(submission.stream);
+        } else
+            CHECK_RC(status_of(pool, submission.id), LONG);
+    }
+    /* The pool is shut down meanwhile: the task is refused, and its copy given back. */
+    struct submission submission = {pool, NULL, LONG, 0, 0};
+    pthread_t thread = begin(&submission);
+    CHECK_RC(tine_pool_shutdown(pool, HANG_NS), 0);
+    end(thread);
+    CHECK_RC(submission.rc, TINE_ESHUTDOWN);
+    CHECK_RC(tine_pool_stats(pool, &stats), 0);
+    bytes[1] = stats.heap_allocated_bytes;
+    CHECK_EQ(bytes[1], bytes[0]);
+    tine_pool_destroy(pool);
+}
+
+/* Two have the same room: the one that comes too late waits for it, or gives its copy back. */
+static void test_room(void)
+{
+    tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_pool *pool;
+    tine_id id;
+    options.workers = 1;
+    options.window_tasks = 1;
+    CHECK_RC(tine_pool_create(&options, &pool), 0);
+    struct submission submission = {pool, NULL, LONG, 0, 0};
+    pthread_t thread = begin(&submission);
+    CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
+    atomic_store(&may_go_on, 1);
+    CHECK_RC(status_of(pool, id), 0);
+    end(thread);
+    CHECK_RC(submission.rc, 0);
+    CHECK_RC(status_of(pool, submission.id), LONG);
+    tine_pool_destroy(pool);
+}
+
+int main(int argc, char **argv)
+{
+    tine_init(argc, argv);
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    CHECK_EQ(sigaction(SIGSEGV, &action, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        test_long(i ? TINE_NO_THREAD : 0);
+    test_room();
+    return 0;
+}
