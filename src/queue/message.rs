@@ -200,8 +200,7 @@ impl Queue {
 
     // ---- waiting
 
-    /// Waits until `ready`, while holding the side's lock. `also` is one more word that ends it when it is not 0, and
-    /// which `ready` looks at.
+    /// Waits until `ready`, while holding the side's lock. `also` is one more word that is changed after what `ready` looks at.
     #[cold]
     #[inline(never)]
     fn wait_until(
@@ -259,6 +258,7 @@ impl Queue {
             let [tail, head] = commits.map(|word| (low_half(word), word.load(Ordering::SeqCst) as u32));
             // SeqCst: pairs with `Gate::open`, as `Gate::close` does.
             let word = gate.word().fetch_or(bit, Ordering::SeqCst) | bit;
+            let also = also.map(|word| (word, word.load(Ordering::SeqCst)));
             if ready() {
                 return Ok(());
             }
@@ -268,7 +268,7 @@ impl Queue {
                 patience.look_round();
             }
             if let Some(also) = also {
-                words[4 - usize::from(looks)].0 = also;
+                words[4 - usize::from(looks)] = also;
             }
             let count = 4 - usize::from(looks) + usize::from(also.is_some());
             let wait = futex_wait_any(&words[..count], patience.until()).map_or_else(

@@ -63,11 +63,13 @@ impl Queue {
     /// Sleeps until a private word is no longer `value`, or the queue has been destroyed.
     pub(super) fn wait_for_end(&self, word: &AtomicU32, value: u32) {
         let header = &self.shared().header;
+        // Before the look. What is there, whoever has written it.
+        let end = header.end_gate.word().load(Ordering::SeqCst);
         let mark = header.mark.load(Ordering::SeqCst);
         if self.is_gone() {
             return;
         }
-        let words = [(word, value), (header.end_gate.word(), 0), (low_half(&header.mark), mark as u32)];
+        let words = [(word, value), (header.end_gate.word(), end), (low_half(&header.mark), mark as u32)];
         if futex_wait_any(&words, Deadline::NEVER).is_none() {
             // A kernel that can't: the wait looks round.
             futex_wait(word, value, Deadline::after(SLICE_NS));
@@ -93,8 +95,8 @@ impl Queue {
         me.pend(header.end_gate.spot());
         let ended = header.mark.compare_exchange(mark, 0, Ordering::SeqCst, Ordering::Relaxed);
         if ended.is_ok() {
-            // It stays set: who is about to sleep on it does not.
-            header.end_gate.word().fetch_or(WAITERS, Ordering::SeqCst);
+            // Another value than before, whatever that was: who is about to sleep on it does not.
+            header.end_gate.word().fetch_xor(WAITERS, Ordering::SeqCst);
             header.end_gate.wake_rest();
         }
         me.pend_nothing();

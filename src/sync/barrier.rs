@@ -292,7 +292,7 @@ impl Barrier {
                     continue;
                 }
                 _ if watcher == seat => self.watch(meeting, seat, patience.until()),
-                _ => self.follow(me, meeting, watcher, patience.until()),
+                _ => self.follow(me, (meeting, number), seat, patience.until()),
             };
             let Some((wait, by)) = slept else {
                 self.break_up(meeting);

@@ -243,7 +243,9 @@ impl Condition {
         let (unseen, looks) = (self.unseen.word(), self.unseen.is_marked());
         let baton = word_of(baton);
         let until = if baton & OWNER != 0 || looks { soon() } else { until };
-        let words = [(word, value), (&self.deaths, 0), (self.baton.word(), baton), (unseen, 0)];
+        // What is there, whoever has written it: a word that is not what it is slept on for keeps everybody awake.
+        let deaths = self.deaths.load(Ordering::SeqCst);
+        let words = [(word, value), (&self.deaths, deaths), (self.baton.word(), baton), (unseen, 0)];
         futex_wait_any(&words[..if looks { 3 } else { 4 }], until)
             .unwrap_or_else(|| (futex_wait(word, value, soon()), 0))
     }

@@ -160,16 +160,23 @@ impl Event {
         }
     }
 
-    /// Where it resets itself: says that somebody is about to sleep, unless it is set.
-    fn mark(&self) -> bool {
-        match self.state.compare_exchange(0, WAITERS, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => true,
-            Err(now) => now == WAITERS,
+    /// Where it resets itself: says that somebody is about to sleep, unless it is set; what the word is then.
+    fn mark(&self) -> Option<u32> {
+        let mut now = 0;
+        loop {
+            let marked = now | WAITERS;
+            match self.state.compare_exchange(now, marked, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Some(marked),
+                Err(other) if other & SET != 0 => return None,
+                Err(other) if other & WAITERS != 0 => return Some(other),
+                // 0 again, or what somebody has written there.
+                Err(other) => now = other,
+            }
         }
     }
 
     fn pass_on(&self) {
-        while !self.mark() {
+        while self.mark().is_none() {
             if self.is_set() {
                 futex_wake(&self.state, 1);
                 return;

@@ -86,9 +86,9 @@ pub(crate) struct Watched<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Watched<'a, N> {
-    fn new(gate: &'a AtomicU32) -> Watched<'a, N> {
+    fn new(gate: &'a AtomicU32, value: u32) -> Watched<'a, N> {
         let mut watched = Watched { words: [const { MaybeUninit::uninit() }; N], count: 0 };
-        watched.see(gate, WAITERS);
+        watched.see(gate, value);
         watched
     }
 
@@ -109,7 +109,7 @@ impl<'a, const N: usize> Watched<'a, N> {
         let words = unsafe { &*(std::ptr::from_ref(words) as *const [(&AtomicU32, u32)]) };
         match futex_wait_any(words, until) {
             Some((wait, _)) => wait,
-            None => futex_wait(words[0].0, WAITERS, soon()),
+            None => futex_wait(words[0].0, words[0].1, soon()),
         }
     }
 }
@@ -143,10 +143,10 @@ impl Gate {
         &self.0
     }
 
-    /// Says that somebody is about to sleep. Look at what you wait for once more after this.
-    pub fn close(&self) {
+    /// Says that somebody is about to sleep, and what the word is now. Look at what you wait for once more after this.
+    pub fn close(&self) -> u32 {
         // SeqCst: pairs with `open`.
-        self.0.fetch_or(WAITERS, Ordering::SeqCst);
+        self.0.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS
     }
 
     /// Wakes whoever sleeps, bit or no bit: for what lets everybody go.
@@ -168,14 +168,13 @@ impl Gate {
         me.pend(self.spot());
         let mut slept = false;
         let result = loop {
-            if let Some(result) = ready(&mut Watched::new(&self.0)) {
+            if let Some(result) = ready(&mut Watched::new(&self.0, 0)) {
                 break Ok(result);
             }
             if let Err(code) = patience.may_wait() {
                 break Err(code);
             }
-            self.close();
-            let mut watched = Watched::new(&self.0);
+            let mut watched = Watched::new(&self.0, self.close());
             if let Some(result) = ready(&mut watched) {
                 break Ok(result);
             }
@@ -202,7 +201,7 @@ impl Gate {
 }
 
 /// A waiter's way where what it waits for and whether somebody sleeps change in one step, so that the word's value alone
-/// says whether to sleep: `take` takes what there is; `mark` makes the word WAITERS, unless there is something to take;
+/// says whether to sleep: `take` takes what there is; `mark` puts WAITERS into the word and says what it is then, unless there is something to take;
 /// `pass_on` wakes one more where there is something left, and marks the word otherwise, because others may sleep on.
 pub(crate) fn wait_marked(
     me: Me,
@@ -210,7 +209,7 @@ pub(crate) fn wait_marked(
     unseen: &Unseen,
     mut patience: Patience,
     take: impl Fn() -> bool,
-    mark: impl Fn() -> bool,
+    mark: impl Fn() -> Option<u32>,
     pass_on: impl Fn(),
 ) -> Outcome<()> {
     unseen.declare(me);
@@ -224,10 +223,8 @@ pub(crate) fn wait_marked(
         if let Err(code) = patience.may_wait() {
             break Err(code);
         }
-        if !mark() {
-            continue;
-        }
-        match patience.after(unseen.sleep(word, WAITERS, &patience)) {
+        let Some(marked) = mark() else { continue };
+        match patience.after(unseen.sleep(word, marked, &patience)) {
             Ok(Then::Look { slept: false }) => {}
             Ok(_) => slept = true,
             Err(code) => break Err(code),

@@ -95,16 +95,22 @@ impl Semaphore {
         wait_marked(me, self.state.word(), &self.unseen, patience, take, mark, pass_on)
     }
 
-    /// Says that somebody is about to sleep, unless there are units.
-    fn mark(&self) -> bool {
-        let (mark, free) = self.state.load(Ordering::Relaxed);
-        let marked =
-            |_| self.state.compare_exchange((0, 0), (WAITERS, 0), Ordering::Relaxed, Ordering::Relaxed);
-        free == 0 && (mark != 0 || marked(()).is_ok())
+    /// Says that somebody is about to sleep, unless there are units; what the word is then.
+    fn mark(&self) -> Option<u32> {
+        match self.state.load(Ordering::Relaxed) {
+            (0, 0) => {
+                let (free, marked) = ((0, 0), (WAITERS, 0));
+                let result = self.state.compare_exchange(free, marked, Ordering::Relaxed, Ordering::Relaxed);
+                result.is_ok().then_some(WAITERS)
+            }
+            // WAITERS, or what somebody has written there: whoever gives a unit wakes for it all the same.
+            (mark, 0) => Some(mark),
+            _ => None,
+        }
     }
 
     fn pass_on(&self) {
-        while !self.mark() {
+        while self.mark().is_none() {
             if self.state.load(Ordering::Relaxed).1 > 0 {
                 futex_wake(self.state.word(), 1);
                 return;

@@ -21,7 +21,7 @@
 //! Where more threads come than there are seats, the rest wait until somebody gets up, or the meeting is over. They are no parties yet:
 //! nobody minds their death.
 
-use super::{BROKEN, Barrier, HALF, MEETING, RESET, on};
+use super::{BROKEN, Barrier, HALF, MEETING, RESET, on, watcher, with_watcher};
 use crate::sync::gate::EVERYBODY;
 use crate::sync::{Outcome, Patience, SLICE_NS, TIMED_OUT, Then};
 use crate::sys::clock::Deadline;
@@ -280,20 +280,22 @@ impl Barrier {
         Some(sleep(&words[..count], until))
     }
 
-    /// Sleeps on the meeting and on the watcher's seat; `None` where it has died.
+    /// Sleeps on the meeting and on the watcher's seat, by `number` as it was seen beside the word; `None` where it has died.
     pub(super) fn follow(
         &self,
         me: Me,
-        meeting: u32,
-        watcher: u32,
+        (meeting, number): Both,
+        mine: u32,
         until: Deadline,
     ) -> Option<(Wait, usize)> {
+        let watcher = watcher(number);
         let (dead, word) = self.is_dead(meeting, watcher, false);
         if dead {
             return None;
         }
         if word & OWNER == 0 {
-            // It has left, and said so before.
+            // It has left, and said so before: this changes nothing. Otherwise somebody has written there, and this one watches.
+            self.change((on(meeting), number), (on(meeting), with_watcher(number, mine)));
             return Some((Wait::Changed, 0));
         }
         // Should this one be woken by the watcher's death and die of it, another is.
