@@ -417,8 +417,8 @@ unsafe fn usage_of(heap: *mut tine_heap) -> Result<Vec<tine_heap_usage>> {
 /// Parameters: heap. pid: the process. visit: called once for each block, on this thread; it may free the block.
 /// user: passed to visit.
 /// Returns how many blocks there are, 0 for a process that left none; another number than 0 that visit has returned;
-/// -EINVAL: heap or visit is NULL; -ENOMEM: there is no memory for the list; TINE_EFORKED; TINE_EWORKER: the heap is
-/// the pool's, and this is a worker.
+/// -EINVAL: heap or visit is NULL, or pid is no number of a process (1 to 4194303); -ENOMEM: there is no memory for
+/// the list; TINE_EFORKED; TINE_EWORKER: the heap is the pool's, and this is a worker.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_blocks(
@@ -457,8 +457,8 @@ pub unsafe extern "C" fn tine_heap_blocks(
 /// them.
 ///
 /// Parameters: heap. pid: the process.
-/// Returns how many blocks it has freed; -EBUSY: the process is not known to have ended; -EINVAL: heap is NULL;
-/// TINE_EFORKED; TINE_EWORKER: the heap is the pool's, and this is a worker.
+/// Returns how many blocks it has freed; -EBUSY: the process is not known to have ended; -EINVAL: heap is NULL, or pid
+/// is no number of a process (1 to 4194303); TINE_EFORKED; TINE_EWORKER: the heap is the pool's, and this is a worker.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_heap_release_process(heap: *mut tine_heap, pid: c_int) -> c_int {

@@ -13,6 +13,8 @@ pub(crate) type Owner = u32;
 /// The bits of an owner that are its place; above them the allocator's number.
 pub(super) const PLACE_BITS: u32 = 16;
 const ENDED: Owner = 1 << 22;
+/// The kernel gives no process this number or a higher one (PID_MAX_LIMIT).
+pub(super) const MOST_PROCESSES: i32 = 1 << 22;
 const OWNER_BITS: u32 = 23;
 const AUX_BITS: u32 = 31;
 const AUX_MASK: u32 = u32::MAX >> 1;

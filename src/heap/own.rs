@@ -170,7 +170,7 @@ impl OwnHeap {
     pub unsafe fn release_process(&self, pid: i32) -> Result<usize> {
         self.clear_up();
         // SAFETY: nobody uses the blocks any more, by the contract above.
-        let freed = unsafe { self.heap.release_process(pid) };
+        let freed = unsafe { self.heap.release_process(pid) }?;
         let open = |place: usize| {
             let word = self.heap.process(place).load(Ordering::Acquire);
             word != 0 && pid_of(word) == pid && !has_ended(word)

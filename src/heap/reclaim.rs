@@ -6,10 +6,10 @@
 
 use super::Heap;
 use super::allocator::Allocator;
-use super::entry::{Entry, EntryKind, Owner, ended, place_of};
+use super::entry::{Entry, EntryKind, MOST_PROCESSES, Owner, ended, place_of};
 use super::runs;
 use super::slab::Slab;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Heap {
     /// Clears up after a process that has ended and that nobody else clears up after: what it was about to claim is free
@@ -56,18 +56,19 @@ impl Heap {
 
     /// The blocks that a process had when it died and nobody has freed since: address and size.
     pub fn left_by(&self, pid: i32) -> Result<Vec<(usize, usize)>> {
-        self.blocks_of(ended(pid))
+        self.blocks_of(checked(pid)?)
     }
 
     /// Frees the blocks that a process has left; how many there were.
     ///
     /// # Safety
     /// Nobody uses these blocks any more, in any process.
-    pub unsafe fn release_process(&self, pid: i32) -> usize {
+    pub unsafe fn release_process(&self, pid: i32) -> Result<usize> {
+        let dead = checked(pid)?;
         let mut allocator = self.allocator();
         let mut freed = 0;
         for (extent, entry, length) in self.runs() {
-            if entry.owner != ended(pid) {
+            if entry.owner != dead {
                 continue;
             }
             let slab = Slab::at(&self.directory, extent, entry, self.directory.known_extents());
@@ -81,6 +82,14 @@ impl Heap {
                 allocator.release(self, extent, length);
             }
         }
-        freed
+        Ok(freed)
     }
+}
+
+/// The owner of what a process has left whose number the caller gives.
+fn checked(pid: i32) -> Result<Owner> {
+    if (1..MOST_PROCESSES).contains(&pid) {
+        return Ok(ended(pid));
+    }
+    Err(Error::invalid(format!("pid is {pid}; numbers of processes are from 1 to {}", MOST_PROCESSES - 1)))
 }

@@ -25,7 +25,7 @@ impl Own for Heap {
 
     fn give_back_of(&self, dead: i32) -> usize {
         // SAFETY: no test looks at these blocks afterwards.
-        unsafe { self.release_process(dead) }
+        unsafe { self.release_process(dead) }.unwrap()
     }
 }
 

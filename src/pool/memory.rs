@@ -95,7 +95,7 @@ impl Pool {
             return Err(Error::errno(libc::EBUSY, format!("process {pid} is not known to have ended")));
         }
         // SAFETY: nobody uses the blocks any more, by the contract above.
-        Ok(unsafe { inner.heap.release_process(pid) })
+        unsafe { inner.heap.release_process(pid) }
     }
 }
 
