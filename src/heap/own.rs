@@ -41,6 +41,8 @@ pub const PLACES: usize = (4096 - TABLE_AT) / 16;
 /// The process has closed its heap.
 const CLOSED: u64 = 1 << 63;
 const PID_BITS: u32 = 22;
+const IMAGE_AT: u32 = PID_BITS + 32;
+const _: () = assert!(IMAGE_AT + owner::IMAGE_BITS == 63);
 
 /// One process's view of a heap in a segment. Dropping it leaves the process's blocks as they are.
 #[derive(Debug)]
@@ -256,22 +258,26 @@ fn mark_of(heap: &Heap, layout: u8) -> u64 {
     (hash | 1 << 63) & !0xff | u64::from(layout)
 }
 
-/// This process: its number, and its cookie, so that a later one of the same number is another.
+/// This process: its number; its cookie, so that a later one of the same number is another; and its program, which it may replace by
+/// another one without ending, as exec does.
 fn identity() -> u64 {
     let pid = owner::getpid();
-    identity_of(pid, owner::cookie(pid, OwnerKind::Process))
-}
-
-fn identity_of(pid: u32, cookie: u32) -> u64 {
-    u64::from(cookie) << PID_BITS | u64::from(pid)
+    let (cookie, image) = (owner::cookie(pid, OwnerKind::Process), owner::image(pid));
+    u64::from(image) << IMAGE_AT | u64::from(cookie) << PID_BITS | u64::from(pid)
 }
 
 fn pid_of(word: u64) -> i32 {
     (word & ((1 << PID_BITS) - 1)) as i32
 }
 
+/// Whether the process has closed the heap, has ended, or runs another program by now, which knows nothing of it.
 fn has_ended(word: u64) -> bool {
-    word & CLOSED != 0 || owner::process_ended(pid_of(word) as u32, (word >> PID_BITS) as u32)
+    let (pid, cookie, image) = (pid_of(word) as u32, (word >> PID_BITS) as u32, image_of(word));
+    word & CLOSED != 0 || owner::process_ended(pid, cookie) || owner::has_executed(pid, image)
+}
+
+fn image_of(word: u64) -> u32 {
+    ((word & !CLOSED) >> IMAGE_AT) as u32
 }
 
 /// Clears up after all that have ended; whether there were any.

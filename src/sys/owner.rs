@@ -115,6 +115,9 @@ struct Stat {
     threads: u32,
     /// When it started, in clock ticks after boot as the reader's time namespace counts them.
     start: u64,
+    /// Where its program's code and stack begin; the stack's is 0 where this process may not know.
+    code: u64,
+    stack: u64,
 }
 
 /// Whether /proc is of this process's own PID namespace: another one's has other processes behind the same numbers.
@@ -149,7 +152,9 @@ fn stat(tid: u32) -> Option<Stat> {
     let state = *fields.next()?.first()?;
     let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
     let threads = number(fields.nth(16)?)? as u32;
-    Some(Stat { state, threads, start: number(fields.nth(1)?)? })
+    let start = number(fields.nth(1)?)?;
+    let mut place = |after| fields.nth(after).and_then(number).unwrap_or(0);
+    Some(Stat { state, threads, start, code: place(3), stack: place(1) })
 }
 
 /// The start of a thread, or of a process's first one; 0 where /proc doesn't say.
@@ -345,6 +350,30 @@ pub(crate) fn thread_ended(tid: u32, cookie: u32) -> bool {
 /// Whether a whole process has.
 pub(crate) fn process_ended(pid: u32, cookie: u32) -> bool {
     has_ended(pid, cookie, OwnerKind::Process)
+}
+
+/// How many bits the name of an image has.
+pub(crate) const IMAGE_BITS: u32 = 9;
+
+/// The program that a process runs, from one exec to the next; 0 where this process may not know. The kernel puts each one's stack elsewhere,
+/// so two of a process have the same name once in 511 times, or where it has been told not to.
+pub(crate) fn image(pid: u32) -> u32 {
+    /// 2^64 over the golden ratio, of which the upper bits count.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let stat = stat(pid).filter(|stat| stat.stack != 0);
+    stat.map_or(0, |stat| {
+        let mixed = (stat.stack ^ stat.code.rotate_left(17)).wrapping_mul(SPREAD);
+        ((mixed >> (64 - IMAGE_BITS)) as u32).max(1)
+    })
+}
+
+/// Whether a process runs another program by now. As for an end, two looks have to see it.
+pub(crate) fn has_executed(pid: u32, before: u32) -> bool {
+    let is_another = |_| {
+        let now = image(pid);
+        now != 0 && now != before
+    };
+    before != 0 && (0..2).all(is_another)
 }
 
 /// What `namespace` gives where this process can't find out: no namespace's number.

@@ -1,6 +1,7 @@
 /* A heap of one's own in a segment: processes that have nothing but the segment in common build a structure in it, free
  * each other's blocks, and are killed in the middle of it. */
 #include "family.h"
+#include <limits.h>
 #include <stdint.h>
 #include <sys/resource.h>
 
@@ -349,13 +350,100 @@ static void short_of_descriptors(void)
     CHECK_RC(tine_segment_close(s), 0);
 }
 
-int main(void)
+/* A process that replaces its program has no heap open any more, and does not end: so many programs, one after the other. */
+enum { PROGRAMS = 300 };
+
+static void run_program(const char *what, int left, int fd)
 {
+    char number[16], descriptor[16], program[] = "heap-own", word[16];
+    snprintf(number, sizeof number, "%d", left);
+    snprintf(descriptor, sizeof descriptor, "%d", fd);
+    snprintf(word, sizeof word, "%s", what);
+    char *arguments[] = {program, word, number, descriptor, NULL};
+    execv("/proc/self/exe", arguments);
+    _exit(126);
+}
+
+static int be_a_program(const char *what, int left, int fd)
+{
+    tine_segment *s;
+    if (strcmp(what, "idle") == 0)
+        for (;;)
+            pause();
+    CHECK_RC(tine_segment_attach(fd, NULL, &s), 0);
+    tine_heap *heap = attach(s);
+    CHECK(tine_heap_alloc(heap, 100));
+    if (left > 0)
+        run_program(strcmp(what, "last") == 0 ? "idle" : what, left - 1, fd);
+    struct seen me = {getpid(), 0, 0, 0};
+    CHECK(tine_heap_processes(heap, look, &me) > 0);
+    /* What the programs before it have left, and its own block. */
+    CHECK_EQ(me.times, 2);
+    return 0;
+}
+
+static void programs_take_no_places(void)
+{
+    tine_segment *s = new_segment(32 << 20); /* what each leaves keeps 64 KiB from others */
+    tine_heap *heap;
+    CHECK_RC(tine_heap_create(s, NULL, &heap), 0);
+    int fd = dup(tine_segment_fd(s));
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) run_program("next", PROGRAMS, fd);
+    CHECK_EQ(exit_status(child), 0);
+    CHECK_EQ(tine_heap_release_process(heap, child), PROGRAMS + 1);
+    /* Nor is it known to live, by others than itself. */
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) run_program("last", 1, fd);
+    struct seen it = {child, 1, 0, 0};
+    WAIT_UNTIL(tine_heap_processes(heap, look, &it) > 0 && it.times && !it.alive && it.blocks == 1);
+    CHECK_EQ(tine_heap_release_process(heap, child), 1);
+    CHECK_EQ(kill(child, SIGKILL), 0);
+    CHECK_EQ(waitpid(child, NULL, 0), child);
+    CHECK_RC(tine_heap_close(heap), 0);
+    CHECK_RC(tine_segment_close(s), 0);
+    close(fd);
+}
+
+/* The lowest bits of these are the number of this process. */
+static void what_is_no_process(void)
+{
+    tine_segment *s = new_segment(1 << 20);
+    tine_heap *heap;
+    int count = 0;
+    CHECK_RC(tine_heap_create(s, NULL, &heap), 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        heap = attach(s);
+        CHECK(tine_heap_alloc(heap, 100));
+        _exit(0);
+    }
+    CHECK_EQ(exit_status(child), 0);
+    const int wrong[] = {child | 1 << 22, child | 1 << 30, child | INT_MIN, 0, -1, 1 << 22, INT_MAX};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        CHECK_RC(tine_heap_blocks(heap, wrong[i], count_blocks, &count), -EINVAL);
+        CHECK_RC(tine_heap_release_process(heap, wrong[i]), -EINVAL);
+    }
+    CHECK_EQ(count, 0);
+    CHECK_EQ(tine_heap_release_process(heap, child), 1);
+    CHECK_RC(tine_heap_close(heap), 0);
+    CHECK_RC(tine_segment_close(s), 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 4)
+        return be_a_program(argv[1], atoi(argv[2]), atoi(argv[3]));
     blocks_of_all_kinds();
     what_holds_no_heap();
     what_others_leave(1);
     what_others_leave(0);
     places_are_used_again();
+    programs_take_no_places();
+    what_is_no_process();
     processes_are_killed(getenv("TINE_STORM") ? 2000 : 150);
     nothing_is_lost_to_the_dead();
     short_of_descriptors();
