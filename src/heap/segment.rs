@@ -74,11 +74,6 @@ impl Segment {
         let length =
             size.checked_add(HEADER_BYTES).and_then(|all| all.checked_next_multiple_of(memory::page_size()));
         let length = length.filter(|length| *length <= isize::MAX as usize).ok_or_else(too_long)?;
-        // The kernel answers a cgroup's limit by killing, so what is left is looked at before.
-        const SPARE: u64 = 8 << 20;
-        if length as u64 > limits::available_memory()?.saturating_sub(SPARE) {
-            return Err(Error::errno(libc::ENOMEM, format!("size is {size}, more memory than is available")));
-        }
         // Before all that memory is taken, for nothing.
         Mapping::probe(length)?;
         let (fd, length) = reserve(length, options.huge_pages)?;
@@ -297,13 +292,20 @@ fn may_go_well_later(code: Code) -> bool {
     [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN, libc::EEXIST].contains(&-code.0)
 }
 
-/// A memfd of that many bytes at least: of huge pages if that is wished and there are enough.
+/// A memfd of that many bytes at least: of huge pages if that is wished and there are enough. Those are set aside, and are no part of
+/// what the machine and the memory cgroups have left.
 fn reserve(length: usize, huge: bool) -> Result<(OwnedFd, usize)> {
     if huge && let Ok((fd, page)) = memory::huge_memfd(c"tine-segment") {
         let length = length.next_multiple_of(page);
         if memory::reserve(fd.as_raw_fd(), 0, length).is_ok() {
             return Ok((fd, length));
         }
+    }
+    // The kernel answers a cgroup's limit by killing, so what is left is looked at before.
+    const SPARE: u64 = 8 << 20;
+    if length as u64 > limits::available_memory()?.saturating_sub(SPARE) {
+        let text = format!("the segment needs {length} bytes, more memory than is available");
+        return Err(Error::errno(libc::ENOMEM, text));
     }
     let fd = memory::memfd(c"tine-segment")?;
     memory::reserve(fd.as_raw_fd(), 0, length)?;

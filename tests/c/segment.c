@@ -386,9 +386,44 @@ static void a_memory_cgroup_is_an_error_too(void)
         printf("not tested: a memory cgroup, which needs root and a cgroup file system that can be written\n");
 }
 
+enum { HUGE_SEGMENT = 48 << 20 };
+
+static void create_of_huge_pages(void)
+{
+    tine_segment_options options = TINE_SEGMENT_OPTIONS_INIT;
+    tine_segment *s = NULL;
+    CHECK_RC(tine_segment_create(HUGE_SEGMENT, NULL, &s), -ENOMEM);
+    options.flags = TINE_SEGMENT_HUGE_PAGES;
+    CHECK_RC(tine_segment_create(HUGE_SEGMENT, &options, &s), 0);
+    memset(tine_segment_address(s), 1, HUGE_SEGMENT);
+    CHECK_RC(tine_segment_close(s), 0);
+    /* More than there are: all of it would be of small ones. */
+    CHECK_RC(tine_segment_create((size_t)1 << 40, &options, &s), -ENOMEM);
+}
+
+/* They are set aside, whatever else is left. */
+static void huge_pages_are_not_of_what_is_left(void)
+{
+    char line[200];
+    long free_pages = 0, page_kb = 0;
+    FILE *file = fopen("/proc/meminfo", "r");
+    CHECK(file);
+    while (fgets(line, sizeof line, file)) {
+        (void)sscanf(line, "HugePages_Free: %ld", &free_pages);
+        (void)sscanf(line, "Hugepagesize: %ld kB", &page_kb);
+    }
+    fclose(file);
+    if (free_pages * page_kb < HUGE_SEGMENT / 1024 * 2)
+        printf("not tested: a segment of huge pages, which needs 96 MiB of them (vm.nr_hugepages)\n");
+    else if (!run_in_cgroup("huge-pages", 40 << 20, create_of_huge_pages))
+        printf("not tested: huge pages in a memory cgroup, which needs root and a cgroup file system that can be written\n");
+}
+
 int main(void)
 {
+    setvbuf(stdout, NULL, _IOLBF, 0); /* Nothing in it for children to say again. */
     a_memory_cgroup_is_an_error_too();
+    huge_pages_are_not_of_what_is_left();
     a_segment_is_zero_reserved_and_fixed();
     pointers_mean_the_same_at_the_other_end(SOCK_STREAM);
     pointers_mean_the_same_at_the_other_end(SOCK_SEQPACKET);
