@@ -2454,7 +2454,8 @@ int tine_event_cleared(const tine_event *e);
  *
  * Parameters: e. cleared: what tine_event_cleared has returned. timeout_ns: how long to wait, in nanoseconds; 0: not
  * at all.
- * Returns the codes of tine_event_wait.
+ * Returns the codes of tine_event_wait; -EINVAL also where cleared is no number below 2^30, as an error of
+ * tine_event_cleared is none.
  * Threads: any; not in a signal handler. Fork: a child may call it.
  */
 int tine_event_wait_after(tine_event *e, int cleared, int64_t timeout_ns);

@@ -261,13 +261,15 @@ pub unsafe extern "C" fn tine_event_cleared(e: *const tine_event) -> c_int {
 ///
 /// Parameters: e. cleared: what tine_event_cleared has returned. timeout_ns: how long to wait, in nanoseconds; 0: not
 /// at all.
-/// Returns the codes of tine_event_wait.
+/// Returns the codes of tine_event_wait; -EINVAL also where cleared is no number below 2^30, as an error of
+/// tine_event_cleared is none.
 /// Threads: any; not in a signal handler. Fork: a child may call it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_event_wait_after(e: *mut tine_event, cleared: c_int, timeout_ns: i64) -> c_int {
     guard_code(|| {
         // SAFETY: `e` is NULL, misaligned, or an event that stays mapped meanwhile, as the text of tine_mutex asks.
         let event = unsafe { object::<Event, _>(e) }.ok_or(INVALID)?;
-        event.wait_after(cleared as u32, Timeout::from_ns(timeout_ns)).map(|()| 0)
+        let cleared = u32::try_from(cleared).ok().filter(|number| *number < 1 << 30).ok_or(INVALID)?;
+        event.wait_after(cleared, Timeout::from_ns(timeout_ns)).map(|()| 0)
     })
 }

@@ -295,7 +295,11 @@ static void signals(void)
     CHECK_RC(tine_event_wait(&s->event, 0), 0);
     CHECK_RC(tine_event_clear(&s->event), 0);
     CHECK_RC(tine_event_wait(&s->event, 0), -EAGAIN);
+    CHECK_RC(tine_event_wait_after(&s->event, tine_event_cleared(&s->event), 0), -EAGAIN);
+    CHECK_RC(tine_event_wait_after(&s->event, tine_event_cleared(NULL), 0), -EINVAL);
+    CHECK_RC(tine_event_wait_after(&s->event, 1 << 30, 0), -EINVAL);
     CHECK_RC(tine_event_init(&s->event, TINE_AUTO_RESET), 0);
+    CHECK_RC(tine_event_wait_after(&s->event, -1, 0), -EINVAL);
     CHECK_RC(tine_event_set(&s->event), 0);
     CHECK_RC(tine_event_wait(&s->event, LONG), 0);
     CHECK_RC(tine_event_is_set(&s->event), 0);
