@@ -190,9 +190,9 @@ impl Interrupted {
         futex_change(&self.state, Change::SetOnly(30), 1);
     }
 
-    fn mark(&self) -> bool {
+    fn mark(&self) -> Option<u32> {
         let before = self.state.compare_exchange(0, WAITERS, Ordering::SeqCst, Ordering::SeqCst);
-        before.map_or_else(|now| now == WAITERS, |_| true)
+        before.map_or_else(|now| now == WAITERS, |_| true).then_some(WAITERS)
     }
 
     fn has_unit(&self) -> bool {
@@ -206,7 +206,7 @@ impl Interrupted {
             self.state.compare_exchange(Self::UNIT, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
         let pass_on = || {
-            while !self.mark() {
+            while self.mark().is_none() {
                 if self.has_unit() {
                     futex_wake(&self.state, 1);
                     return;
