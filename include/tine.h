@@ -529,7 +529,7 @@ int tine_transport_register(const tine_transport *transport);
 /**
  * The host gets no thread of tine's. Its pools are moved on, and its callbacks are called, in its own calls, to
  * which tine_pool_fd is the cue. Every promise that something happens within a time counts from the host's next
- * call.
+ * call. A tine_channel_send that does not wait moves no pool on, because a signal handler may call it.
  *
  * Without this flag, the first call that leaves work under way when it returns starts one thread for all pools of
  * the process. Such a call is tine_submit, or one that puts an item into a stream; never tine_map, and none with
@@ -2975,8 +2975,8 @@ void tine_channel_close(tine_channel *c);
  * .buffer_bytes also -EMFILE, -ENFILE: no descriptor is free, or too many are on their way; -EACCES, -ENOSYS: the
  * system refuses memfd_create; -EBADF: the program has closed the descriptor of the memory. After an error nothing
  * was sent.
- * Threads: any; in a signal handler only a message that is no longer than 64 KiB and than .buffer_bytes. Fork:
- * TINE_EFORKED in a child.
+ * Threads: any; in a signal handler only with a timeout of 0, and a message that is no longer than 64 KiB and than
+ * .buffer_bytes. Fork: TINE_EFORKED in a child.
  */
 int tine_channel_send(tine_channel *c, const void *data, size_t length, int64_t timeout_ns);
 

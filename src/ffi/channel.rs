@@ -6,7 +6,7 @@ use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
 use crate::ffi::guard::{Out, bytes, flags, guard, guard_end, guard_value};
 use crate::ffi::options::{self, extensible};
 use crate::ffi::task::{task, tine_task};
-use crate::pool::meanwhile;
+use crate::pool::{meanwhile, once_it_waits};
 use crate::sync::INVALID;
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
@@ -142,8 +142,8 @@ pub unsafe extern "C" fn tine_channel_close(c: *mut tine_channel) {
 /// .buffer_bytes also -EMFILE, -ENFILE: no descriptor is free, or too many are on their way; -EACCES, -ENOSYS: the
 /// system refuses memfd_create; -EBADF: the program has closed the descriptor of the memory. After an error nothing
 /// was sent.
-/// Threads: any; in a signal handler only a message that is no longer than 64 KiB and than .buffer_bytes. Fork:
-/// TINE_EFORKED in a child.
+/// Threads: any; in a signal handler only with a timeout of 0, and a message that is no longer than 64 KiB and than
+/// .buffer_bytes. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_channel_send(
     c: *mut tine_channel,
@@ -155,7 +155,7 @@ pub unsafe extern "C" fn tine_channel_send(
         // SAFETY: `c` is NULL, or a channel's end that is not closed, and `data` has `length` bytes, as the header
         // asks.
         let (channel, data) = unsafe { (channel(c)?, bytes(data.cast(), length, "data")?) };
-        meanwhile(Timeout::from_ns(timeout_ns), |timeout| channel.send(data, timeout))?;
+        once_it_waits(Timeout::from_ns(timeout_ns), |timeout| channel.send(data, timeout))?;
         Ok(0)
     })
 }

@@ -86,6 +86,21 @@ pub fn meanwhile<T, E: Failure>(
     }
 }
 
+/// The same for a call that a signal handler may make, on top of whatever call of its thread's: nothing is moved on but where it would wait
+/// and may.
+pub fn once_it_waits<T, E: Failure>(
+    timeout: Timeout,
+    mut wait: impl FnMut(Timeout) -> Result<T, E>,
+) -> Result<T, E> {
+    if !has_pools_without_thread() {
+        return wait(timeout);
+    }
+    match wait(Timeout::Try) {
+        Err(failure) if failure.would_wait() && timeout != Timeout::Try => meanwhile(timeout, wait),
+        at_once => at_once,
+    }
+}
+
 /// Moves on the pools that have no thread, where no other thread of the host's does, and tells their news until that time, if there is one;
 /// how many tasks are under way in them.
 fn move_on(tell_until: Option<Deadline>) -> usize {
@@ -93,7 +108,11 @@ fn move_on(tell_until: Option<Deadline>) -> usize {
     MOVED_ON_NS.store(now_ns(), Ordering::Relaxed);
     let mut outstanding = 0;
     for_pools_without_thread(|pool| {
-        let mut state = pool.lock();
+        // Whoever has the lock takes as long as it takes, and a call that need not wait must not wait for that. The next look tries again.
+        let Some(mut state) = pool.try_lock() else {
+            outstanding += 1;
+            return;
+        };
         if !state.waiters.desk.is_led() {
             state.pump(true);
         }

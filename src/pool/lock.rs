@@ -29,6 +29,16 @@ impl Inner {
         Held { pool: self, guard: ManuallyDrop::new(guard) }
     }
 
+    /// The lock, if nobody has it.
+    pub(super) fn try_lock(&self) -> Option<Held<'_>> {
+        let guard = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Held { pool: self, guard: ManuallyDrop::new(guard) })
+    }
+
     /// Lets a thread have the lock that waits for it. One that gave it back and took it again at once would mostly be faster than any that
     /// has to be woken for it.
     pub(super) fn give_way<'a>(&'a self, state: Held<'a>) -> Held<'a> {

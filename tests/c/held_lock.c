@@ -6,11 +6,12 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-enum { LONG = 1 << 20 };
+enum { SHORT = 100, LONG = 1 << 20 };
 
 static char *page;
 static size_t page_bytes;
-static atomic_int is_in, may_go_on;
+static tine_channel *sends;
+static atomic_int is_in, may_go_on, sent, full;
 
 static void close_page(size_t bytes)
 {
@@ -23,15 +24,24 @@ static void close_page(size_t bytes)
     atomic_store(&may_go_on, 0);
 }
 
+/* What the program does in the middle of the call: a signal handler may send. */
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
     char *at = (char *)info->si_addr;
     (void)context;
     if (at < page || at >= page + page_bytes)
         _exit(signal);
-    atomic_store(&is_in, 1);
-    while (!atomic_load(&may_go_on))
-        nap_ns(100000);
+    if (sends) {
+        atomic_store(&sent, tine_channel_send(sends, "x", 1, 0));
+        int rc;
+        while ((rc = tine_channel_send(sends, "x", 1, 0)) == 0)
+            ;
+        atomic_store(&full, rc);
+    } else {
+        atomic_store(&is_in, 1);
+        while (!atomic_load(&may_go_on))
+            nap_ns(100000);
+    }
     if (mprotect(page, page_bytes, PROT_READ))
         _exit(signal);
 }
@@ -41,6 +51,28 @@ static int length_of(tine_task *task)
     size_t length;
     const char *input = (const char *)tine_input(task, &length);
     return input[0] == 7 && input[length - 1] == 7 ? (int)length : -EINVAL;
+}
+
+/* A handler sends on top of a call that has the pool's lock. */
+static void test_handler(void)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, TINE_NO_THREAD);
+    tine_channel *other;
+    tine_id id;
+    CHECK_RC(tine_channel_create(NULL, &sends, &other), 0);
+    CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
+    CHECK_RC(status_of(pool, id), 0);
+    close_page(4096);
+    nap_ns(2000000); /* from a millisecond on a call looks after the pools */
+    CHECK_RC(tine_submit(pool, length_of, page, SHORT, NULL, &id), 0);
+    CHECK_RC(atomic_load(&sent), 0);
+    CHECK_RC(atomic_load(&full), -EAGAIN);
+    CHECK_RC(status_of(pool, id), SHORT);
+    tine_channel_close(sends);
+    tine_channel_close(other);
+    sends = NULL;
+    munmap(page, page_bytes);
+    tine_pool_destroy(pool);
 }
 
 struct submission {
@@ -76,6 +108,42 @@ static void end(pthread_t thread)
     atomic_store(&may_go_on, 1);
     CHECK_EQ(pthread_join(thread, NULL), 0);
     munmap(page, page_bytes);
+}
+
+/* While one thread is at a short input with the lock held, another's call that has what it wants does not wait for it. */
+static void test_available(void)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, TINE_NO_THREAD);
+    tine_channel *one, *other;
+    tine_queue *queue;
+    tine_id id;
+    char byte;
+    CHECK_RC(tine_queue_create(pool, NULL, &queue), 0);
+    CHECK_RC(tine_channel_create(NULL, &one, &other), 0);
+    CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
+    CHECK_RC(status_of(pool, id), 0);
+    struct submission submission = {pool, NULL, SHORT, 0, 0};
+    pthread_t thread = begin(&submission);
+    for (int i = 0; i < 3; i++) {
+        nap_ns(2000000);
+        CHECK_RC(tine_queue_put(queue, "x", 1, HANG_NS), 0);
+        nap_ns(2000000);
+        CHECK_RC(tine_queue_get(queue, HANG_NS, &byte, 1, NULL), 0);
+        nap_ns(2000000);
+        CHECK_RC(tine_queue_get(queue, 0, &byte, 1, NULL), -EAGAIN);
+        CHECK_RC(tine_channel_send(one, "x", 1, HANG_NS), 0);
+        nap_ns(2000000);
+        CHECK_RC(tine_channel_receive(other, HANG_NS, &byte, 1, NULL), 0);
+        nap_ns(2000000);
+        CHECK_RC(tine_channel_receive(other, 1000000, &byte, 1, NULL), -ETIMEDOUT);
+    }
+    end(thread);
+    CHECK_RC(submission.rc, 0);
+    CHECK_RC(status_of(pool, submission.id), SHORT);
+    tine_channel_close(one);
+    tine_channel_close(other);
+    tine_queue_destroy(queue);
+    tine_pool_destroy(pool);
 }
 
 /* A long input is copied while the pool is anybody's. */
@@ -150,8 +218,14 @@ int main(int argc, char **argv)
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_NODEFER;
     CHECK_EQ(sigaction(SIGSEGV, &action, NULL), 0);
-    for (int i = 0; i < 2; i++)
+    const char *only = argc > 1 ? argv[1] : "";
+    if (!*only || *only == 'h')
+        test_handler();
+    if (!*only || *only == 'a')
+        test_available();
+    for (int i = 0; i < 2 && (!*only || *only == 'l'); i++)
         test_long(i ? TINE_NO_THREAD : 0);
-    test_room();
+    if (!*only || *only == 'r')
+        test_room();
     return 0;
 }
