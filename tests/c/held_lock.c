@@ -3,7 +3,6 @@
 #include "handed.h"
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 
 enum { SHORT = 100, LONG = 1 << 20 };
@@ -11,7 +10,7 @@ enum { SHORT = 100, LONG = 1 << 20 };
 static char *page;
 static size_t page_bytes;
 static tine_channel *sends;
-static atomic_int is_in, may_go_on, sent, full;
+static int is_in, may_go_on, sent, full;
 
 static void close_page(size_t bytes)
 {
@@ -20,8 +19,8 @@ static void close_page(size_t bytes)
     CHECK(page != MAP_FAILED);
     memset(page, 7, bytes);
     CHECK_EQ(mprotect(page, bytes, PROT_NONE), 0);
-    atomic_store(&is_in, 0);
-    atomic_store(&may_go_on, 0);
+    __atomic_store_n(&is_in, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&may_go_on, 0, __ATOMIC_SEQ_CST);
 }
 
 /* What the program does in the middle of the call: a signal handler may send. */
@@ -32,14 +31,14 @@ static void on_fault(int signal, siginfo_t *info, void *context)
     if (at < page || at >= page + page_bytes)
         _exit(signal);
     if (sends) {
-        atomic_store(&sent, tine_channel_send(sends, "x", 1, 0));
+        __atomic_store_n(&sent, tine_channel_send(sends, "x", 1, 0), __ATOMIC_SEQ_CST);
         int rc;
         while ((rc = tine_channel_send(sends, "x", 1, 0)) == 0)
             ;
-        atomic_store(&full, rc);
+        __atomic_store_n(&full, rc, __ATOMIC_SEQ_CST);
     } else {
-        atomic_store(&is_in, 1);
-        while (!atomic_load(&may_go_on))
+        __atomic_store_n(&is_in, 1, __ATOMIC_SEQ_CST);
+        while (!__atomic_load_n(&may_go_on, __ATOMIC_SEQ_CST))
             nap_ns(100000);
     }
     if (mprotect(page, page_bytes, PROT_READ))
@@ -65,8 +64,8 @@ static void test_handler(void)
     close_page(4096);
     nap_ns(2000000); /* from a millisecond on a call looks after the pools */
     CHECK_RC(tine_submit(pool, length_of, page, SHORT, NULL, &id), 0);
-    CHECK_RC(atomic_load(&sent), 0);
-    CHECK_RC(atomic_load(&full), -EAGAIN);
+    CHECK_RC(__atomic_load_n(&sent, __ATOMIC_SEQ_CST), 0);
+    CHECK_RC(__atomic_load_n(&full, __ATOMIC_SEQ_CST), -EAGAIN);
     CHECK_RC(status_of(pool, id), SHORT);
     tine_channel_close(sends);
     tine_channel_close(other);
@@ -75,22 +74,40 @@ static void test_handler(void)
     tine_pool_destroy(pool);
 }
 
+enum way { SUBMITTED, PUT, DRAWN };
+
 struct submission {
     tine_pool *pool;
     tine_stream *stream;
     size_t length;
     int rc;
     tine_id id;
+    enum way way;
+    tine_result result;
 };
+
+/* The page, once. */
+static int draw(void *user, const void **input, size_t *length, void **item)
+{
+    int *left = (int *)user;
+    (void)item;
+    *input = page;
+    *length = page_bytes;
+    return (*left)-- > 0;
+}
 
 static void *submit_page(void *argument)
 {
     struct submission *submission = (struct submission *)argument;
-    if (submission->stream)
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    options.timeout_ns = HANG_NS;
+    if (submission->way == DRAWN)
+        submission->rc = tine_stream_next(submission->stream, HANG_NS, &submission->result);
+    else if (submission->way == PUT)
         submission->rc = tine_stream_put(submission->stream, page, submission->length, NULL, TINE_FOREVER);
     else
         submission->rc =
-            tine_submit(submission->pool, length_of, page, submission->length, NULL, &submission->id);
+            tine_submit(submission->pool, length_of, page, submission->length, &options, &submission->id);
     return NULL;
 }
 
@@ -99,13 +116,13 @@ static pthread_t begin(struct submission *submission)
     pthread_t thread;
     close_page(LONG);
     CHECK_EQ(pthread_create(&thread, NULL, submit_page, submission), 0);
-    WAIT_UNTIL(atomic_load(&is_in));
+    WAIT_UNTIL(__atomic_load_n(&is_in, __ATOMIC_SEQ_CST));
     return thread;
 }
 
 static void end(pthread_t thread)
 {
-    atomic_store(&may_go_on, 1);
+    __atomic_store_n(&may_go_on, 1, __ATOMIC_SEQ_CST);
     CHECK_EQ(pthread_join(thread, NULL), 0);
     munmap(page, page_bytes);
 }
@@ -122,7 +139,7 @@ static void test_available(void)
     CHECK_RC(tine_channel_create(NULL, &one, &other), 0);
     CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
     CHECK_RC(status_of(pool, id), 0);
-    struct submission submission = {pool, NULL, SHORT, 0, 0};
+    struct submission submission = {pool, NULL, SHORT, 0, 0, SUBMITTED, TINE_RESULT_INIT};
     pthread_t thread = begin(&submission);
     for (int i = 0; i < 3; i++) {
         nap_ns(2000000);
@@ -159,9 +176,12 @@ static void test_long(int flags)
     CHECK_RC(status_of(pool, id), 0);
     CHECK_RC(tine_pool_stats(pool, &stats), 0);
     bytes[0] = stats.heap_allocated_bytes;
-    for (int in_stream = 0; in_stream < 2; in_stream++) {
-        struct submission submission = {pool, NULL, LONG, 0, 0};
-        if (in_stream)
+    for (int way = SUBMITTED; way <= DRAWN; way++) {
+        struct submission submission = {pool, NULL, LONG, 0, 0, (enum way)way, TINE_RESULT_INIT};
+        int left = 1;
+        options.pull = way == DRAWN ? draw : NULL;
+        options.user = &left;
+        if (way != SUBMITTED)
             CHECK_RC(tine_stream_create(pool, length_of, &options, &submission.stream), 0);
         pthread_t thread = begin(&submission);
         CHECK_RC(tine_next(pool, 0, &result), TINE_EEMPTY);
@@ -170,27 +190,47 @@ static void test_long(int flags)
         CHECK_RC(status_of(pool, id), 0);
         end(thread);
         CHECK_RC(submission.rc, 0);
-        if (in_stream) {
-            CHECK_RC(tine_stream_next(submission.stream, HANG_NS, &result), 0);
-            CHECK_RC(result.status, LONG);
-            tine_result_release(pool, &result);
-            tine_stream_destroy(submission.stream);
-        } else
+        if (way == SUBMITTED) {
             CHECK_RC(status_of(pool, submission.id), LONG);
+            continue;
+        }
+        if (way == PUT)
+            CHECK_RC(tine_stream_next(submission.stream, HANG_NS, &submission.result), 0);
+        CHECK_RC(submission.result.status, LONG);
+        tine_result_release(pool, &submission.result);
+        tine_stream_destroy(submission.stream);
     }
-    /* The pool is shut down meanwhile: the task is refused, and its copy given back. */
-    struct submission submission = {pool, NULL, LONG, 0, 0};
-    pthread_t thread = begin(&submission);
-    CHECK_RC(tine_pool_shutdown(pool, HANG_NS), 0);
-    end(thread);
-    CHECK_RC(submission.rc, TINE_ESHUTDOWN);
     CHECK_RC(tine_pool_stats(pool, &stats), 0);
     bytes[1] = stats.heap_allocated_bytes;
     CHECK_EQ(bytes[1], bytes[0]);
     tine_pool_destroy(pool);
 }
 
-/* Two have the same room: the one that comes too late waits for it, or gives its copy back. */
+/* The pool is shut down meanwhile: the task is refused, and its copy given back. */
+static void test_shut_down(enum way way)
+{
+    tine_pool *pool = create_pool(TINE_START_FORKSERVER, 1, 0);
+    struct submission submission = {pool, NULL, LONG, 0, 0, way, TINE_RESULT_INIT};
+    tine_stream_options options = TINE_STREAM_OPTIONS_INIT;
+    tine_stats before = TINE_STATS_INIT, after = TINE_STATS_INIT;
+    int left = 1;
+    options.pull = way == DRAWN ? draw : NULL;
+    options.user = &left;
+    if (way != SUBMITTED)
+        CHECK_RC(tine_stream_create(pool, length_of, &options, &submission.stream), 0);
+    CHECK_RC(tine_pool_stats(pool, &before), 0);
+    pthread_t thread = begin(&submission);
+    CHECK_RC(tine_pool_shutdown(pool, HANG_NS), 0);
+    end(thread);
+    CHECK_RC(submission.rc, TINE_ESHUTDOWN);
+    CHECK_RC(tine_pool_stats(pool, &after), 0);
+    CHECK_EQ(after.heap_allocated_bytes, before.heap_allocated_bytes);
+    if (way != SUBMITTED)
+        tine_stream_destroy(submission.stream);
+    tine_pool_destroy(pool);
+}
+
+/* Two have the same room: the one that comes too late waits for it. */
 static void test_room(void)
 {
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
@@ -199,10 +239,10 @@ static void test_room(void)
     options.workers = 1;
     options.window_tasks = 1;
     CHECK_RC(tine_pool_create(&options, &pool), 0);
-    struct submission submission = {pool, NULL, LONG, 0, 0};
+    struct submission submission = {pool, NULL, LONG, 0, 0, SUBMITTED, TINE_RESULT_INIT};
     pthread_t thread = begin(&submission);
     CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
-    atomic_store(&may_go_on, 1);
+    __atomic_store_n(&may_go_on, 1, __ATOMIC_SEQ_CST);
     CHECK_RC(status_of(pool, id), 0);
     end(thread);
     CHECK_RC(submission.rc, 0);
@@ -225,6 +265,8 @@ int main(int argc, char **argv)
         test_available();
     for (int i = 0; i < 2 && (!*only || *only == 'l'); i++)
         test_long(i ? TINE_NO_THREAD : 0);
+    for (int way = SUBMITTED; way <= DRAWN && (!*only || *only == 's'); way++)
+        test_shut_down((enum way)way);
     if (!*only || *only == 'r')
         test_room();
     return 0;
