@@ -181,6 +181,7 @@ impl Stream {
             state.tell_of_room_in_stream(number);
             room?;
             // Others may have had the room meanwhile: then it waits again.
+            state.leave();
             drop(state);
             place = Some(inner.place_input(input)?);
             state = inner.lock();

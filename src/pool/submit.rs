@@ -176,8 +176,9 @@ impl Inner {
         options: &SubmitOptions<'_>,
     ) -> Result<(Held<'a>, InputPlace)> {
         let deadline = options.timeout.deadline();
-        // Whoever waits for room behind this one is not to wait for the copying.
+        // Neither whoever waits for room behind this one nor whoever is to lead waits for the copying.
         state.tell_of_room();
+        state.leave();
         drop(state);
         self.check_for_nodes(input, options.channel.is_some())?;
         let place = self.place_input(input)?;

@@ -173,6 +173,7 @@ impl Stream {
         }
         let is_long = inner.is_long(input);
         let placed = if is_long {
+            state.leave();
             drop(state);
             let placed = inner.place_input(input);
             state = inner.lock();
