@@ -39,8 +39,8 @@ impl Handover {
         Ok(Message::new(MessageKind::Handover, &[]).with_fds(vec![self.to_take.duplicate()?]))
     }
 
-    /// Puts the end of this task in; whether it is. Only a worker that has tampered with its descriptor is in the way. Where the kernel has no memory
-    /// for it nobody is: that is an error.
+    /// Puts the end of this task in; whether it is. Only a worker that has tampered with its descriptor is in the way. Where the kernel
+    /// has no memory for it nobody is: that is an error.
     pub(crate) fn put(&self, end: &End, task: u64) -> Result<bool> {
         let (id, interruptible) = (task.to_ne_bytes(), [u8::from(end.interruptible)]);
         let parts = [&id[..], &interruptible];
