@@ -112,11 +112,12 @@ typedef struct {
 bool add_segment(PyObject *module);
 void *segment_place(PyObject *segment, size_t offset, size_t bytes);
 
-/* A pool that Python has, behind PyObject_HEAD in each object that is one. It stays as long as Python has pieces of its memory, and calls on it that are under way. */
+/* A pool that Python has, behind PyObject_HEAD in each object that is one. It stays as long as Python has pieces of its memory, and calls
+ * on it that are under way. */
 struct pool_base {
     tine_pool *pool;
-    size_t looked_at; /* how many of both there are */
-    size_t coming; /* calls that are being submitted */
+    size_t looked_at;     /* how many of both there are */
+    size_t coming;        /* calls that are being submitted */
     Py_ssize_t under_way; /* calls whose results have not been taken; a result may be, before its submission is over */
     bool closed;
 };

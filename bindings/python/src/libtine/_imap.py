@@ -52,10 +52,8 @@ class Drawing(Results):
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes the thread that draws
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()  # and those that wait for its end
         self._drawn, self._come = 0, 0  # how many calls there are, and results
-        self._bytes, self._all_bytes = (
-            0,
-            0,
-        )  # of large results that have come and have not been taken; of all large ones
+        self._bytes = 0  # of large results that have come and have not been taken
+        self._all_bytes = 0  # of all large ones that have come
         self._full = False  # whether the thread waits for room
         self._over = False  # whether nothing more will be drawn
         self._unlimited = False
