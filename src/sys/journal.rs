@@ -4,6 +4,7 @@ use super::fd::{self, Guarded};
 use super::{limits, memory};
 use crate::error::{Error, Result};
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Such a file, open for appending.
@@ -27,6 +28,11 @@ impl Journal {
             memory::write_all(file.as_raw_fd(), b"[\n")?;
         } else if first[0] != b'[' {
             return Err(Error::invalid("the file is there, and is not a trace"));
+        } else if !ends_whole(file.as_raw_fd())? {
+            return Err(Error::invalid(
+                "what is there does not end with a whole line and its comma, and nothing behind it could be read; \
+                 cut what stands behind the last line that does, or name another file",
+            ));
         }
         fd::append_from_now_on(file.as_raw_fd())?;
         Ok(Journal(Guarded::new(file)))
@@ -51,6 +57,27 @@ impl Journal {
             return Err(Error::errno(libc::EFBIG, "the limit for the length of a file is reached"));
         }
         Ok(file)
+    }
+}
+
+/// Whether more can be added: the last line is whole, and the array is open.
+fn ends_whole(file: RawFd) -> Result<bool> {
+    let mut seen = None;
+    loop {
+        let length = memory::length_of(file)?;
+        let mut last = [MaybeUninit::new(0u8); 2];
+        let is_read = memory::read_exactly_at(file, (length as u64).saturating_sub(2), &mut last)?;
+        // SAFETY: both were made with a content.
+        let last = last.map(|byte| unsafe { byte.assume_init() });
+        if is_read && (last == *b",\n" || (length == 2 && last == *b"[\n")) {
+            return Ok(true);
+        }
+        // Another process may be in the middle of its write. The kernel has one write at a time in a file, so this one, of what is there,
+        // waits for that one; and what has not become longer then is as long as it was left.
+        if seen.replace(length) == Some(length) {
+            return Ok(false);
+        }
+        memory::write_all(file, b"[")?;
     }
 }
 

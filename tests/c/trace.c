@@ -323,6 +323,13 @@ static void files_that_cannot_be(void)
     FILE *other = fopen(file("other"), "w");
     CHECK(other && fputs("mine\n", other) >= 0 && fclose(other) == 0);
     refused(file("other"), -EINVAL, "not a trace");
+    /* Behind what was cut, or closed, nothing could be read. */
+    const char *torn[] = {"[", "[\n{\"a\":1},\n{\"b\"", "[\n{\"a\":1}]\n", "[\n{\"a\":1}\n"};
+    for (size_t i = 0; i < sizeof torn / sizeof *torn; i++) {
+        other = fopen(file("torn"), "w");
+        CHECK(other && fputs(torn[i], other) >= 0 && fclose(other) == 0);
+        refused(file("torn"), -EINVAL, "whole line");
+    }
     struct stat kept;
     CHECK(stat(file("other"), &kept) == 0 && kept.st_size == 5);
     setenv("TINE_TRACE", "", 1);
