@@ -126,7 +126,7 @@ fn ps(json: bool) -> Result<(), String> {
         }
         match pool::pools_of(pid) {
             Ok(found) => pools.extend(found.into_iter().map(|found| (pid, found))),
-            Err(_) if Process::of(pid).is_some() => hidden += 1,
+            Err(_) if Process::of(pid).is_some_and(|process| !process.has_ended()) => hidden += 1,
             Err(_) => (),
         }
     }

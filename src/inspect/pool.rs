@@ -4,6 +4,7 @@ use super::locks::{self, Wait};
 use super::page::{Counters, Fixed, LIBRARY, MARK, PLACES_AT, Place, VERSION, state};
 use super::process::{self, Memory, Names, Process, printable};
 use crate::error::{Error, Result};
+use crate::heap::marks::WORKERS;
 use crate::heap::{Usage, Whose, reader};
 use crate::queue::{self, Contents};
 use crate::sys::clock::now_ns;
@@ -227,6 +228,10 @@ impl Seen {
             }
             let before = fixed.counters.change.load(Ordering::Relaxed);
             let seen = Seen::read(page, fixed)?;
+            // Of the versions that are known a page is as long as it says.
+            if seen.is_known && u64::from(seen.fixed.head.length.load(Ordering::Relaxed)) != page.length {
+                return Ok(None);
+            }
             let after = copy_of::<Fixed>(fd, 0)?.map(|fixed| fixed.counters.change.load(Ordering::Relaxed));
             let is_torn = before % 2 == 1 || after != Some(before);
             let whole = !is_torn || !seen.is_known;
@@ -250,8 +255,8 @@ impl Seen {
         if is_known {
             let count = u64::from(head.places.load(Ordering::Relaxed));
             let size = size_of::<Place>() as u64;
-            // As many as are there, whatever is said.
-            let count = count.min(page.length.saturating_sub(PLACES_AT as u64) / size);
+            // As many as are there, and as there can be, whatever is said.
+            let count = count.min(WORKERS as u64).min(page.length.saturating_sub(PLACES_AT as u64) / size);
             for place in 0..count {
                 places.extend(
                     copy_of::<Place>(page.file.as_raw_fd(), PLACES_AT as u64 + place * size)?

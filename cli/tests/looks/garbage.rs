@@ -77,7 +77,9 @@ fn memfd(name: &CStr, length: usize) -> File {
 }
 
 /// Where the words are that say what else there is; `inspect/page.rs` has them in this order.
+const LENGTH: usize = 12;
 const PID: usize = 48;
+const PLACES: usize = 52;
 const HEAP_INODE: usize = 88;
 const PLACE: usize = 256;
 const PLACE_PID: usize = PLACE + 4;
@@ -134,6 +136,15 @@ pub(crate) fn garbage_is_no_trouble() {
         copy.restore(&places);
     }
     assert!(read > 1000, "what was read: {read}");
+    // A page of any length takes no more memory to read than the longest that there is.
+    let length = 16 << 20;
+    page.file.set_len(length).expect("its length");
+    assert!(!is_read(), "it is not as long as it says");
+    page.set(LENGTH, (length as u32).to_ne_bytes());
+    page.set(PLACES, u32::MAX.to_ne_bytes());
+    let seen = pools_of(own).expect("an answer");
+    let Some(Found::Pool(pool)) = seen.first() else { panic!("no pool") };
+    assert_eq!(pool.places.len(), 4096);
     // Nothing but zeros, and what is too short.
     drop(page);
     for length in [0, 1, 8, 100, 255, 256, 4096] {
