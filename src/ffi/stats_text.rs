@@ -16,7 +16,7 @@ use std::ffi::{c_char, c_int};
 /// the text and a zero byte behind it. capacity: the size of buffer in bytes; 0 with a NULL buffer asks for the
 /// length. length: gets the length of the text in bytes, without the zero byte; may be NULL.
 /// Returns 0; -EMSGSIZE: the text does not fit, *length is its length, and the buffer is as it was; -EINVAL: count is
-/// 0, a pool is NULL, or a name is not UTF-8; TINE_EFORKED; TINE_EWORKER.
+/// 0, a pool is NULL, or a name is not UTF-8; -ENOMEM; TINE_EFORKED; TINE_EWORKER.
 /// Threads: any. Fork: TINE_EFORKED in a child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tine_stats_text(

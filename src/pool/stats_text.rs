@@ -50,15 +50,27 @@ pub fn stats_text(pools: &[(Option<&str>, PoolStats)]) -> Result<String> {
         let kind = if grows { "counter" } else { "gauge" };
         let _ = write!(text, "# HELP tine_{name} {what}\n# TYPE tine_{name} {kind}\n");
         for (pool, stats) in pools {
-            let label = pool.map_or_else(String::new, |pool| format!("{{pool=\"{}\"}}", escaped(pool)));
-            let _ = writeln!(text, "tine_{name}{label} {}", value(stats));
+            let _ = write!(text, "tine_{name}");
+            if let Some(pool) = pool {
+                text.push_str("{pool=\"");
+                escape(pool, &mut text);
+                text.push_str("\"}");
+            }
+            let _ = writeln!(text, " {}", value(stats));
         }
     }
     Ok(text)
 }
 
-fn escaped(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+/// Adds it, at most twice as long.
+fn escape(label: &str, text: &mut String) {
+    for sign in label.chars() {
+        match sign {
+            '\\' | '"' => text.extend(['\\', sign]),
+            '\n' => text.push_str("\\n"),
+            _ => text.push(sign),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -470,6 +470,19 @@ static void is_at_its_limit(void)
     serve(pool);
 }
 
+/* Longer than what is kept back for small needs. */
+static void tells(void)
+{
+    static char name[20000], text[1 << 20];
+    const char *names[] = {name};
+    tine_pool *pool = create();
+    memset(name, '"', sizeof name - 1);
+    begin_to_refuse();
+    int rc = tine_stats_text(&pool, names, 1, text, sizeof text, NULL);
+    CHECK_SHORT(rc);
+    serve(pool);
+}
+
 static const struct scenario scenarios[] = {
     {"creates", creates, 0},
     {"submits", submits, 0},
@@ -482,6 +495,7 @@ static const struct scenario scenarios[] = {
     {"loses_workers", loses_workers, 0},
     {"has_threads", has_threads, 0},
     {"errs", errs, 0},
+    {"tells", tells, 0},
     {"shuts_down", shuts_down, 0},
     {"is_at_its_limit", is_at_its_limit, 6},
 };
