@@ -85,7 +85,8 @@ impl Pool {
             // SAFETY: so many bytes of the pool's, which stay until the result is released.
             Ok(unsafe { std::slice::from_raw_parts(result.data, result.length) }.to_vec())
         };
-        self.release(id)?;
+        // SAFETY: the output is a copy, as is the text. Only the one wait that took the result knows where it lies.
+        unsafe { self.release(id) }?;
         output
     }
 }

@@ -457,7 +457,7 @@ unsafe fn task_ids<'a>(ids: *const tine_id, count: usize) -> crate::Result<&'a [
 pub unsafe extern "C" fn tine_result_release(pool: *mut tine_pool, result: *mut tine_result) {
     guard_value((), || {
         // SAFETY: `pool` is NULL or a pool that has not been destroyed, and `result` is NULL or a struct that can be
-        // read and written as far as its `.size` says, as the header asks.
+        // read and written as far as its `.size` says, as the header asks. Who releases a result does not read it any more.
         unsafe {
             if options::check(result).is_err() {
                 return;

@@ -42,7 +42,17 @@ impl Pool {
     }
 
     /// Gives the memory of a result back. That it has been given back already is fine.
-    pub fn release(&self, id: TaskId) -> Result<()> {
+    ///
+    /// # Safety
+    /// Nobody reads the result any more, no copy of it either. Any thread has the number, also that of a result which
+    /// [`Pool::output_of`] is just copying.
+    ///
+    /// ```compile_fail,E0133
+    /// fn take_away(pool: &tine::pool::Pool, id: tine::pool::TaskId) {
+    ///     let _ = pool.release(id);
+    /// }
+    /// ```
+    pub unsafe fn release(&self, id: TaskId) -> Result<()> {
         let mut state = self.inner()?.lock();
         let taken = |index: &u32| state.ledger.get(*index).state == TaskState::Taken;
         if let Some(index) = state.ledger.look_up(id).filter(taken) {
