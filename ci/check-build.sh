@@ -60,6 +60,22 @@ try another build another
 try same same
 try shared links shared -L"$out/prefix-one/lib" -ltine -Wl,-rpath,"$out/prefix-one/lib"
 try static links static "$out/prefix-one/lib/libtine.a"
+# A Rust program with an allocator of its own takes the crate without its allocator.
+own_allocator() {
+    local where=$out/own-allocator
+    mkdir -p "$where/src"
+    cp Cargo.lock "$where"
+    printf '%s\n' '[package]' 'name = "own-allocator"' 'edition = "2024"' '[dependencies]' \
+        "tine = { path = \"$PWD\", default-features = false }" '[workspace]' >"$where/Cargo.toml"
+    cat >"$where/src/main.rs" <<'END'
+#[global_allocator]
+static OWN: std::alloc::System = std::alloc::System;
+fn main() {
+    tine::init().unwrap();
+}
+END
+    cargo check --quiet --offline --manifest-path "$where/Cargo.toml" --target-dir "$out/target-own"
+}
 # As a C library by cargo-c, without this Makefile.
 by_cargo_c() {
     cargo cinstall --release --prefix=/usr --libdir=/usr/lib --destdir="$out/cargo-c" --target-dir "$out/target-c"
@@ -71,6 +87,7 @@ by_cargo_c() {
         pkg-config --cflags --libs tine)
     LD_LIBRARY_PATH=$out/cargo-c/usr/lib "$out/by-cargo-c"
 }
+try own-allocator own_allocator
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 soname=$(readelf -d "$out/prefix-one/lib/libtine.so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
 if [ "${1-}" = long ] && there "cargo-c: cargo install cargo-c brings it" sh -c 'cargo cinstall --version | grep -q "cargo-c 0\.1[0-9]"'; then

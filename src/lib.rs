@@ -61,6 +61,9 @@
 //! mutex.unlock().unwrap();
 //! assert!(mutex.unlock().is_err(), "it is not held");
 //! ```
+//!
+//! By default the crate sets the program's allocator: the system's, with memory kept back for tine's own small needs, so that a shortage
+//! is an error and not the program's end. A program with an allocator of its own takes the crate with `default-features = false`.
 
 #[cfg(not(all(
     target_os = "linux",
@@ -95,5 +98,6 @@ pub use bootstrap::init;
 pub use error::{Error, Result};
 pub use safe::{Call, function};
 
+#[cfg(feature = "allocator")]
 #[global_allocator]
 static ALLOCATOR: sys::reserve::WithReserve = sys::reserve::WithReserve;

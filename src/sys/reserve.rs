@@ -191,6 +191,7 @@ fn give_back((region, offset): (&Region, usize), size: usize) {
 }
 
 /// The C library's allocator, with the reserve behind it.
+#[cfg_attr(not(feature = "allocator"), allow(dead_code))]
 pub(crate) struct WithReserve;
 
 // SAFETY: a block is one of `System`'s, or cells of the reserve that nobody else has; which of both, its address says.
