@@ -121,3 +121,23 @@ fn place(worker: &Worker, symbols: &mut Symbols) -> Value {
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    /// The names in the calls of `json!` above, and those that are set: what is in quotes in front of a colon or in brackets.
+    #[test]
+    fn each_key_stands_in_the_guide() {
+        let (source, guide) = (include_str!("json.rs"), include_str!("../../docs/inspect.md"));
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        let parts: Vec<&str> = code.split('"').collect();
+        let keys: Vec<&str> = (1..parts.len() - 1)
+            .step_by(2)
+            .filter(|at| parts[at + 1].starts_with([':', ']']))
+            .map(|at| parts[at])
+            .collect();
+        assert!(keys.len() > 50 && keys.contains(&"own_pid") && keys.contains(&"waits"), "{keys:?}");
+        for key in keys {
+            assert!(guide.contains(&format!("`{key}`")), "docs/inspect.md does not say what {key} is");
+        }
+    }
+}
