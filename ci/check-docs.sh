@@ -1,7 +1,7 @@
 #!/bin/bash
-# The lists of calls in the bindings' pages, and the programs in docs/*.md, which are the ```c and ```cpp blocks with a main: each is built against the installed package, without a
-# warning, and must run and exit with 0. Their names are the page's and the line's. A first line /* prints: ... */ says what
-# a program must print.
+# The lists of calls in the bindings' pages, and the programs in docs/*.md, which are the ```c and ```cpp blocks with a main: each is built
+# against the installed package, without a warning, and must run and exit with 0. Their names are the page's and the line's. A first line
+# /* prints: ... */ says what a program must print.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 export PKG_CONFIG_PATH=${PKG_CONFIG_PATH:-$PWD/build/prefix/lib/pkgconfig}
@@ -15,7 +15,7 @@ passed=0 failed=0
 # Each call of C is in a binding, or among those that the binding's page says it has no form for; and not in both.
 for binding in "Go docs/go.md bindings/go" "C++ docs/cpp.md bindings/cpp"; do
     read -r language page sources <<<"$binding"
-    sed -n "/^## Calls of C without a form in $language\$/,/^## [^C]/p" "$page" | grep -o '`tine_[a-z0-9_]*`' | tr -d '`' | sort >$out/listed.txt
+    awk -v title="## Calls of C without a form in $language" '/^## / { inside = $0 == title } inside' "$page" | grep -o '`tine_[a-z0-9_]*`' | tr -d '`' | sort >$out/listed.txt
     find "$sources" \( -name '*.hpp' -o -name '*.go' -o -name '*.[ch]' \) ! -name '*_test.go' ! -path '*/examples/*' ! -path '*/tests/*' \
         -exec grep -ohE '\btine_[a-z0-9_]+' {} + | sort -u >$out/called.txt
     if grep -o '^tine_[a-z0-9_]*' ci/symbols.txt | sort | grep -vxFf $out/called.txt | diff $out/listed.txt - >$out/calls.txt; then
