@@ -40,9 +40,10 @@ $(RELEASE)/libtine.so $(RELEASE)/libtine.a $(RELEASE)/tine &: FORCE
 	RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --release --quiet --package tine --package tine-cli
 FORCE:
 
-# Who installs need not have cargo: it is called only where the library is not there, or a source of it is newer.
+# Who installs need not have cargo: it is called only where the library is not there, or a source of it is newer. The archive is there
+# for every target.
 FRESH = $(wildcard $(RELEASE)/tine) $(shell find src cli/src cli/Cargo.toml build.rs Cargo.toml Cargo.lock \( -name '*.rs' -o -name 'variadic.c' -o -name 'Cargo.*' \) \
-    -newer $(RELEASE)/libtine.so 2>&1 | head -n 1)
+    -newer $(RELEASE)/libtine.a 2>&1 | head -n 1)
 LIBRARY = $(if $(filter-out 1,$(words $(FRESH))),$(RELEASE)/libtine.so)
 INSTALL = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BINDIR='$(BINDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' LIBEXECDIR='$(LIBEXECDIR)' \
     DATADIR='$(DATADIR)' RELEASE='$(RELEASE)' VERSION='$(VERSION)' SONAME='$(SONAME)' SHARED='$(SHARED)' CC='$(CC)' \

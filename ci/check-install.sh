@@ -3,6 +3,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 2
 dest=$PWD/build/dest
+release=${CARGO_TARGET_DIR:-target}/release
 prefix=/opt/tine
 . ci/lib.sh
 
@@ -39,6 +40,7 @@ layout() {
 755 libexec/tine-worker
 644 share/doc/tine/CHANGELOG.md
 644 share/doc/tine/README.md
+644 share/tine/made.txt
 644 share/tine/tine-mpi.c
 644 share/tine/tine.supp
 644 share/tine/tine.tsan
@@ -84,6 +86,65 @@ worker() {
     grep -q 'worker_path' build/worker.txt
 }
 
+# It is linked to the very library that is installed, whatever other one the flags find first, and in a place with any name that is taken.
+other_library() {
+    local where=$PWD/build/other
+    rm -rf "$where"
+    mkdir -p "$where/lib"
+    echo 'int nothing;' >"$where/nothing.c"
+    "${CC:-cc}" -shared "$where/nothing.c" -o "$where/lib/libtine.so"
+    make --silent install CARGO=false PREFIX="$where/a,b" LDFLAGS="-L$where/lib"
+    exits 2 "$where/a,b/libexec/tine-worker" 2>build/worker.txt
+    grep -q 'worker_path' build/worker.txt
+}
+
+# A prefix that is a link, and headers beside it: CMake takes `..` for the name's parent.
+linked_prefix() {
+    local where=$PWD/build/linked includes
+    rm -rf "$where"
+    mkdir -p "$where/far/away/prefix"
+    ln -s far/away/prefix "$where/prefix"
+    make --silent install CARGO=false PREFIX="$where/prefix" INCLUDEDIR="$where/headers"
+    includes=$(sed -n 's|.*_tine_libdir}/\(.*headers\)".*|\1|p' "$where/prefix/lib/cmake/tine/tine-config.cmake")
+    [ "$(realpath -ms "$where/prefix/lib/$includes")" = "$where/headers" ]
+    exits 2 "$where/prefix/libexec/tine-worker" 2>build/worker.txt
+    make --silent uninstall PREFIX="$where/prefix" INCLUDEDIR="$where/headers"
+    [ -z "$(find "$where" ! -type d ! -path "$where/prefix")" ]
+}
+
+# As for a target whose programs are all linked statically: the archive alone, and no cargo.
+static_target() {
+    local where=$PWD/build/static
+    rm -rf "$where"
+    mkdir -p "$where/release"
+    cp -p "$release/libtine.a" "$release/tine" "$where/release"
+    make --silent install CARGO=false RELEASE="$where/release" PREFIX="$where/prefix" 2>build/static.txt
+    [ ! -e "$where/prefix/lib/libtine.so" ]
+    exits 2 "$where/prefix/libexec/tine-worker" 2>build/worker.txt
+}
+
+# CMake, with each way to name the version that it may have; the target without a shared library is the archive.
+cmake_project() { # cmake_project PREFIX VERSION
+    local where=$PWD/build/cmake
+    rm -rf "$where"
+    mkdir -p "$where"
+    sed -n '/^```c$/,/^```$/p' README.md | sed '/^```/d' >"$where/hello.c"
+    printf '%s\n' 'cmake_minimum_required(VERSION 3.19)' 'project(hello C)' "find_package(tine $2 REQUIRED)" 'add_executable(hello hello.c)' \
+        'target_link_libraries(hello tine::tine)' >"$where/CMakeLists.txt"
+    CMAKE_PREFIX_PATH=$1 cmake -S "$where" -B "$where/build" >"$where/log.txt" 2>&1 && cmake --build "$where/build" >>"$where/log.txt" 2>&1
+}
+cmake_finds() {
+    local range
+    for range in "$major.$minor" 0.0...9 "$version...9" "0.0...$version"; do
+        cmake_project "$dest$prefix" "$range" || { echo "find_package(tine $range)"; tail build/cmake/log.txt; return 1; }
+    done
+    for range in 9.0 "0.0...<$version" 9...10; do
+        ! cmake_project "$dest$prefix" "$range" || { echo "find_package(tine $range) is taken"; return 1; }
+    done
+    cmake_project "$PWD/build/static/prefix" "$version" || { tail build/cmake/log.txt; return 1; }
+    build/cmake/build/hello | grep -q 'hello, world'
+}
+
 # What can't be a path in all of the files that name it is refused, and nothing is written.
 refused() {
     local setting
@@ -104,7 +165,12 @@ refused() {
 uninstalled() {
     local other=$dest$prefix/include/tine/other.hpp
     echo "not tine's" >"$other"
+    # What was made for it need not be there any more.
+    rm -rf build/away
+    mkdir build/away
+    mv build/man build/away
     make --silent uninstall PREFIX=$prefix DESTDIR="$dest"
+    mv build/away/* build
     [ "$(find "$dest" ! -type d)" = "$other" ]
     rm "$other"
     make --silent uninstall PREFIX=$prefix DESTDIR="$dest"
@@ -166,6 +232,10 @@ try library library
 try paths paths
 try package package
 try worker worker
+try other-library other_library
+try linked-prefix linked_prefix
+try static-target static_target
+there "find_package in CMake: there is no cmake" cmake --version && try cmake cmake_finds
 try refused refused
 try as-typed as_typed
 try uninstall uninstalled

@@ -25,7 +25,8 @@ esac
 
 # Below the prefix it is named by the prefix, so that the whole can be moved: pkg-config --define-prefix.
 below() { case $1 in "$PREFIX"/*) printf '${prefix}%s\n' "${1#"$PREFIX"}" ;; *) printf '%s\n' "$1" ;; esac; }
-from() { realpath -m --relative-to="$1" "$2"; }
+# CMake goes by the names of directories, the loader by what they are.
+from() { realpath -ms --relative-to="$1" "$2"; }
 
 folder() { # folder PATH: a directory that is tine's own
     if [ $action = install ]; then install -d -m 755 "$DESTDIR$1"; else folders="$1 $folders"; fi
@@ -51,9 +52,9 @@ docs=$DATADIR/doc/tine
 go=$DATADIR/tine/go
 
 # A target whose programs are all linked statically, musl's, has no shared library; the worker is such a program there.
-static=
+static='' library=$SHARED
 if [ $action = install ] && [ ! -e "$RELEASE/libtine.so" ]; then
-    static=-static
+    static=-static library=libtine.a
 else
     put 755 "$RELEASE/libtine.so" "$LIBDIR/$SHARED"
     link "$SHARED" "$LIBDIR/$SONAME"
@@ -75,15 +76,35 @@ for file in LICENSE-MIT LICENSE-APACHE README.md CHANGELOG.md docs/*.md docs/*.s
 folder "$docs/design"
 for file in docs/design/*.md; do put 644 "$file" "$docs/design/${file##*/}"; done
 
-for file in build/man/man?/tine*; do put 644 "$file" "$DATADIR/${file#build/}"; done
-# The book, where it has been made.
-if [ -d build/book/html ]; then
-    for place in $(find build/book/html -type d); do folder "$docs/html${place#build/book/html}"; done
-    for file in $(find build/book/html -type f); do put 644 "$file" "$docs/html${file#build/book/html}"; done
+# What is made, and need not be here any more when it is taken away: the manual pages, and the book, where it has been made. So a list of
+# them is installed.
+folder "$DATADIR/tine"
+made=$DATADIR/tine/made.txt
+if [ $action = install ]; then
+    for file in build/man/man?/tine*; do echo "$DATADIR/${file#build/}"; done >"$DESTDIR$made"
+    [ ! -d build/book/html ] || find build/book/html -type f | LC_ALL=C sort | sed "s|^build/book/html|$docs/html|" >>"$DESTDIR$made"
+    chmod 644 "$DESTDIR$made"
 fi
+[ ! -e "$DESTDIR$made" ] || while IFS= read -r file; do
+    case $file in
+        "$docs"/html/*)
+            # Each of its directories, those above first.
+            place=$docs/html
+            folder "$place"
+            rest=${file#"$place"/}
+            while [ "${rest#*/}" != "$rest" ]; do
+                place=$place/${rest%%/*}
+                rest=${rest#*/}
+                folder "$place"
+            done
+            put 644 "build/book/html${file#"$docs/html"}" "$file"
+            ;;
+        *) put 644 "build${file#"$DATADIR"}" "$file" ;;
+    esac
+done <"$DESTDIR$made"
+[ $action = install ] || gone "$made"
 
 # The Go package, for a line `replace tine.example/tine => PREFIX/share/tine/go` in a program's go.mod.
-folder "$DATADIR/tine"
 for file in tine.tsan tine.supp; do put 644 packaging/$file "$DATADIR/tine/$file"; done
 # Who wants it compiles it with the mpicc of the cluster.
 put 644 mpi/tine-mpi.c "$DATADIR/tine/tine-mpi.c"
@@ -98,7 +119,7 @@ if [ $action = install ]; then
     install -d -m 755 "$DESTDIR$LIBEXECDIR"
     # shellcheck disable=SC2086  # lists of flags
     $CC -std=c11 $static ${CFLAGS-} -Wall -Wextra -Iinclude src/worker/tine-worker.c -o "$DESTDIR$LIBEXECDIR/tine-worker" ${LDFLAGS-} \
-        -L"$DESTDIR$LIBDIR" -ltine -Wl,-rpath,"\$ORIGIN/$(from "$LIBEXECDIR" "$LIBDIR")"
+        "$DESTDIR$LIBDIR/$library" -Xlinker -rpath -Xlinker "\$ORIGIN/$(realpath -m --relative-to="$LIBEXECDIR" "$LIBDIR")"
     chmod 755 "$DESTDIR$LIBEXECDIR/tine-worker"
 else
     gone "$LIBEXECDIR/tine-worker"
