@@ -21,7 +21,7 @@ title() { printf -- '%s- [%s](%s)\n' "$2" "$(sed -n 's/^# //p' "$book/src/$1" | 
 {
     echo '# Summary'
     title index.md ''
-    for page in pools shared-memory locks queues processes cluster cpp go python ffi debugging testing inspect environment robustness performance; do
+    for page in pools shared-memory locks queues processes cluster cpp go python ffi debugging testing inspect environment robustness performance distribution; do
         [ ! -e docs/$page.md ] || title $page.md ''
     done
     title benchmarks/benchmarks.md '  '
