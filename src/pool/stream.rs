@@ -168,36 +168,32 @@ impl Stream {
         standby::guard(&self.inner, false)?;
         let mut state = inner.lock();
         state.stream(number).window.check("an item", "the stream's window", input.len())?;
-        let wait_for_room = |state, timeout| {
-            let want = Want::StreamRoom(number, input.len());
-            wait(inner, state, want, timeout, |state| state.room_in_stream(number, input.len()))
-        };
-        let mut room;
-        let (mut left, mut place) = (timeout, None);
-        if inner.is_long(input) {
-            let deadline = timeout.deadline();
-            (state, room) = wait_for_room(state, timeout);
-            // Whoever waits for room behind this one is not to wait for the copying, or has it if this one has failed.
-            state.tell_of_room_in_stream(number);
-            room?;
-            // Others may have had the room meanwhile: then it waits again.
-            state.leave();
-            drop(state);
-            place = Some(inner.place_input(input)?);
-            state = inner.lock();
-            left = timeout.what_is_left(deadline);
-        }
-        (state, room) = wait_for_room(state, left);
-        let entered = match (room, place) {
-            (Ok(()), Some(place)) => self.enter(&mut state, place, input, user),
-            (Ok(()), None) => {
-                inner.place_input(input).and_then(|place| self.enter(&mut state, place, input, user))
+        let want = Want::StreamRoom(number, input.len());
+        let (waited, room) =
+            wait(inner, state, want, timeout, |state| state.room_in_stream(number, input.len()));
+        state = waited;
+        let placed = match room {
+            Ok(()) if inner.is_long(input) => {
+                // The room is kept for it. Neither whoever waits for room behind this one nor whoever is to lead waits for the copying.
+                state.stream_mut(number).window.reserve(input.len());
+                state.tell_of_room_in_stream(number);
+                state.leave();
+                drop(state);
+                let placed = inner.place_input(input);
+                state = inner.lock();
+                state.stream_mut(number).window.release(input.len());
+                // The pool and the stream may have come to their end.
+                placed.and_then(|place| match state.end_of_input(number) {
+                    Some(error) => {
+                        inner.take_input_back(place);
+                        Err(error)
+                    }
+                    None => Ok(place),
+                })
             }
-            (Err(error), place) => {
-                place.into_iter().for_each(|place| inner.take_input_back(place));
-                Err(error)
-            }
+            room => room.and_then(|()| inner.place_input(input)),
         };
+        let entered = placed.and_then(|place| self.enter(&mut state, place, input, user));
         // Room is told to one at a time: the next one may have the rest of it, or all, if this one has failed.
         state.tell_of_room_in_stream(number);
         state.hand_in(entered?);
@@ -326,14 +322,20 @@ impl PoolState {
 
     /// Whether an item can be put, or why none can ever be.
     pub(super) fn room_in_stream(&self, number: usize, length: usize) -> Option<Result<()>> {
+        let has_room = || self.stream(number).window.has_room(length).then_some(Ok(()));
+        self.end_of_input(number).map(Err).or_else(has_room)
+    }
+
+    /// Why a stream takes no item any more.
+    fn end_of_input(&self, number: usize) -> Option<Error> {
         let stream = self.stream(number);
         if stream.stopped {
-            return Some(Err(stopped_error()));
+            return Some(stopped_error());
         }
         if stream.ended {
-            return Some(Err(Error::errno(libc::EPIPE, "the stream's input has been ended")));
+            return Some(Error::errno(libc::EPIPE, "the stream's input has been ended"));
         }
-        refusal(self).map(Err).or_else(|| stream.window.has_room(length).then_some(Ok(())))
+        refusal(self)
     }
 
     /// The result that comes next, if it is there.

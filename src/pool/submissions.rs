@@ -57,6 +57,16 @@ impl Submissions {
         &self.window
     }
 
+    /// Keeps room for a task whose input is still to be copied.
+    pub(super) fn reserve(&mut self, length: usize) {
+        self.window.reserve(length);
+    }
+
+    /// Gives that room back: the task enters now, or there will be none.
+    pub(super) fn release(&mut self, length: usize) {
+        self.window.release(length);
+    }
+
     pub(super) fn counters(&self) -> Counters {
         self.counters
     }

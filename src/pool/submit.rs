@@ -167,7 +167,8 @@ impl Inner {
         input.len() > LONG && !self.heap.overlaps(input.as_ptr().addr(), input.len())
     }
 
-    /// Places a long input for which there is room, with the lock free. Others may have had the room meanwhile: then it waits again.
+    /// Places a long input for which there is room, with the lock free. The room is kept for it meanwhile: what is being copied must
+    /// not be more than the window has.
     #[cold]
     fn place_long<'a>(
         &'a self,
@@ -175,25 +176,25 @@ impl Inner {
         input: &[u8],
         options: &SubmitOptions<'_>,
     ) -> Result<(Held<'a>, InputPlace)> {
-        let deadline = options.timeout.deadline();
+        self.check_for_nodes(input, options.channel.is_some())?;
+        state.submissions.reserve(input.len());
         // Neither whoever waits for room behind this one nor whoever is to lead waits for the copying.
         state.tell_of_room();
         state.leave();
         drop(state);
-        self.check_for_nodes(input, options.channel.is_some())?;
-        let place = self.place_input(input)?;
-        let state = self.lock();
-        if state.has_room(input.len()) && !state.takes_nothing() {
-            return Ok((state, place));
-        }
-        let left = options.timeout.what_is_left(deadline);
-        match wait_for_room(self, state, input.len(), left) {
-            Ok(state) => Ok((state, place)),
-            Err(error) => {
+        let placed = self.place_input(input);
+        let mut state = self.lock();
+        state.submissions.release(input.len());
+        let error = match placed {
+            Ok(place) if !state.takes_nothing() => return Ok((state, place)),
+            Ok(place) => {
                 self.take_input_back(place);
-                Err(error)
+                refused(&state)
             }
-        }
+            Err(error) => error,
+        };
+        state.tell_of_room();
+        Err(error)
     }
 
     fn place_bytes(&self, input: &[u8]) -> Result<InputPlace> {

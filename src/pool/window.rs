@@ -9,11 +9,14 @@ pub(super) struct Window {
     most_bytes: usize,
     tasks: usize,
     bytes: usize,
+    /// Tasks that have their room and are not in it yet, because their inputs are being copied; and how long these inputs are.
+    reserved_tasks: usize,
+    reserved_bytes: usize,
 }
 
 impl Window {
     pub(super) fn new(most_tasks: usize, most_bytes: usize) -> Window {
-        Window { most_tasks, most_bytes, tasks: 0, bytes: 0 }
+        Window { most_tasks, most_bytes, tasks: 0, bytes: 0, reserved_tasks: 0, reserved_bytes: 0 }
     }
 
     /// The longest input that there can ever be room for.
@@ -42,12 +45,25 @@ impl Window {
 
     /// Whether there is room for one more task with an input of this length.
     pub(super) fn has_room(&self, length: usize) -> bool {
-        self.tasks < self.most_tasks && length <= self.most_bytes - self.bytes.min(self.most_bytes)
+        self.room_left().is_some_and(|left| length <= left)
     }
 
     /// How long an input there is room for; `None` where there is none for any.
     pub(super) fn room_left(&self) -> Option<usize> {
-        (self.tasks < self.most_tasks).then(|| self.most_bytes - self.bytes.min(self.most_bytes))
+        let bytes = self.bytes.saturating_add(self.reserved_bytes);
+        (self.tasks + self.reserved_tasks < self.most_tasks).then(|| self.most_bytes.saturating_sub(bytes))
+    }
+
+    /// Keeps room for a task whose input is still to be copied.
+    pub(super) fn reserve(&mut self, length: usize) {
+        self.reserved_tasks += 1;
+        self.reserved_bytes += length;
+    }
+
+    /// Gives that room back: the task enters now, or there will be none.
+    pub(super) fn release(&mut self, length: usize) {
+        self.reserved_tasks -= 1;
+        self.reserved_bytes -= length;
     }
 
     pub(super) fn enter(&mut self, length: usize) {
@@ -74,6 +90,12 @@ mod tests {
         assert!(!window.has_room(0));
         window.leave(10);
         assert!(window.has_room(10) && !window.has_room(11) && window.tasks() == 1);
+        window.reserve(4);
+        assert!(window.has_room(6) && !window.has_room(7) && window.tasks() == 1);
+        window.reserve(0);
+        assert!(!window.has_room(0) && window.room_left().is_none());
+        window.release(0);
+        window.release(4);
         let error = window.check("an input", "the window", 11).unwrap_err();
         assert_eq!(error.text(), "an input of 11 bytes; the window is 10");
         assert!(window.check("an input", "the window", 10).is_ok());

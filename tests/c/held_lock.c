@@ -230,24 +230,51 @@ static void test_shut_down(enum way way)
     tine_pool_destroy(pool);
 }
 
-/* Two have the same room: the one that comes too late waits for it. */
-static void test_room(void)
+static int submit_at_once(tine_pool *pool, const void *input, size_t length)
 {
+    tine_submit_options options = TINE_SUBMIT_OPTIONS_INIT;
+    return tine_submit(pool, length_of, input, length, &options, NULL);
+}
+
+/* The room of a task whose input is being copied is not another's, in tasks or in bytes. */
+static void test_room(enum way way)
+{
+    static char other[LONG];
     tine_pool_options options = TINE_POOL_OPTIONS_INIT;
+    tine_stream_options of_stream = TINE_STREAM_OPTIONS_INIT;
     tine_pool *pool;
-    tine_id id;
-    options.workers = 1;
-    options.window_tasks = 1;
-    CHECK_RC(tine_pool_create(&options, &pool), 0);
-    struct submission submission = {pool, NULL, LONG, 0, 0, SUBMITTED, TINE_RESULT_INIT};
-    pthread_t thread = begin(&submission);
-    CHECK_RC(tine_submit(pool, has_none, NULL, 0, NULL, &id), 0);
-    __atomic_store_n(&may_go_on, 1, __ATOMIC_SEQ_CST);
-    CHECK_RC(status_of(pool, id), 0);
-    end(thread);
-    CHECK_RC(submission.rc, 0);
-    CHECK_RC(status_of(pool, submission.id), LONG);
-    tine_pool_destroy(pool);
+    memset(other, 7, sizeof other);
+    for (int in_bytes = 0; in_bytes < 2; in_bytes++) {
+        size_t tasks = in_bytes ? 10 : 1, bytes = LONG + LONG / 2;
+        options.workers = 1;
+        options.window_tasks = of_stream.window_tasks = tasks;
+        options.window_bytes = of_stream.window_bytes = bytes;
+        CHECK_RC(tine_pool_create(&options, &pool), 0);
+        struct submission submission = {pool, NULL, LONG, 0, 0, way, TINE_RESULT_INIT};
+        if (way == PUT)
+            CHECK_RC(tine_stream_create(pool, length_of, &of_stream, &submission.stream), 0);
+        pthread_t thread = begin(&submission);
+        if (way == PUT) {
+            CHECK_RC(tine_stream_put(submission.stream, other, LONG, NULL, 0), -EAGAIN);
+            CHECK_RC(tine_stream_put(submission.stream, other, SHORT, NULL, 0), in_bytes ? 0 : -EAGAIN);
+        } else {
+            CHECK_RC(submit_at_once(pool, other, LONG), -EAGAIN);
+            CHECK_RC(submit_at_once(pool, other, SHORT), in_bytes ? 0 : -EAGAIN);
+        }
+        end(thread);
+        CHECK_RC(submission.rc, 0);
+        for (int i = 0; i <= in_bytes; i++) {
+            CHECK_RC(way == PUT ? tine_stream_next(submission.stream, HANG_NS, &submission.result)
+                                : tine_next(pool, HANG_NS, &submission.result), 0);
+            CHECK(submission.result.status == LONG || (in_bytes && submission.result.status == SHORT));
+            tine_result_release(pool, &submission.result);
+        }
+        /* It has been given back with the result. */
+        CHECK_RC(submit_at_once(pool, other, LONG), 0);
+        if (way == PUT)
+            tine_stream_destroy(submission.stream);
+        tine_pool_destroy(pool);
+    }
 }
 
 int main(int argc, char **argv)
@@ -267,7 +294,7 @@ int main(int argc, char **argv)
         test_long(i ? TINE_NO_THREAD : 0);
     for (int way = SUBMITTED; way <= DRAWN && (!*only || *only == 's'); way++)
         test_shut_down((enum way)way);
-    if (!*only || *only == 'r')
-        test_room();
+    for (int way = SUBMITTED; way <= PUT && (!*only || *only == 'r'); way++)
+        test_room((enum way)way);
     return 0;
 }

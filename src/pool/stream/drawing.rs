@@ -99,7 +99,7 @@ impl Stream {
         let _drawing = Drawing::begin(self);
         standby::guard(&self.inner, false)?;
         while !source.over {
-            let state = self.inner.lock();
+            let mut state = self.inner.lock();
             if refusal(&state).is_some() {
                 // This is not the end of the input, and must not be taken for it.
                 return Ok(());
@@ -109,13 +109,11 @@ impl Stream {
                 break;
             }
             let needs = source.held.map_or(0, |held| held.input.1.min(stream.window.most_bytes()));
-            let waits = !stream.stopped && !stream.window.has_room(needs);
-            drop(state);
-            if waits {
-                let mut state = self.inner.lock();
+            if !stream.stopped && !stream.window.has_room(needs) {
                 state.stream_mut(self.number).needs = needs;
                 return Ok(());
             }
+            drop(state);
             let drawn = match source.held.take() {
                 Some(held) => Ok(Some(held)),
                 None => (source.pull)(),
@@ -123,13 +121,7 @@ impl Stream {
             match drawn {
                 Ok(Some(item)) => match self.enter_drawn(item) {
                     Ok(Entered::Inside) => (),
-                    Ok(Entered::NoRoom) => {
-                        source.held = Some(item);
-                        let mut state = self.inner.lock();
-                        state.stream_mut(self.number).needs = AFTER_THE_NEXT;
-                        return Ok(());
-                    }
-                    Ok(Entered::Refused) => {
+                    Ok(Entered::NoRoom | Entered::Refused) => {
                         source.held = Some(item);
                         return Ok(());
                     }
@@ -159,7 +151,7 @@ impl Stream {
         }
         let (length, most) = (item.input.1, stream.window.most_bytes());
         if !stream.window.has_room(length.min(most)) {
-            return Ok(Entered::NoRoom);
+            return Ok(self.waits_for_the_next(&mut state));
         }
         let input = match length {
             0 => &[],
@@ -185,7 +177,9 @@ impl Stream {
         let place = match placed {
             Ok(place) => place,
             // What is on its way will give its memory back.
-            Err(_) if stream.window.tasks() > 0 => return Ok(Entered::NoRoom),
+            Err(_) if stream.window.tasks() > 0 => return Ok(self.waits_for_the_next(&mut state)),
+            // Or it has done so since.
+            Err(_) if is_long => inner.place_input(input)?,
             Err(error) => return Err(error),
         };
         // Nobody else draws, so there is as much room as there was. But the pool and the stream may have come to their end once more.
@@ -201,6 +195,13 @@ impl Stream {
         state.hand_in(index);
         run_queued(inner, state).leave();
         Ok(Entered::Inside)
+    }
+
+    /// An item has to wait until another result has been taken. Whoever says so has the lock that this was found under: a result that is
+    /// taken behind it would tell nobody.
+    fn waits_for_the_next(&self, state: &mut PoolState) -> Entered {
+        state.stream_mut(self.number).needs = AFTER_THE_NEXT;
+        Entered::NoRoom
     }
 
     /// Enters an item that was drawn and that no worker gets.
