@@ -19,6 +19,7 @@ use super::counts::Counts;
 use super::entry::Entry;
 use super::marks::Marks;
 use crate::error::{Error, Result};
+use crate::sys::clock::now_ns;
 use crate::sys::fd::Guarded;
 use crate::sys::memory::Mapping;
 use crate::sys::prim::{AtomicU32, AtomicU64, Ordering};
@@ -39,6 +40,8 @@ pub(super) struct Directory {
     known: AtomicU32,
     /// Holes that may be filled before what is left is looked at again; private. Relaxed: an estimate.
     credit: AtomicU32,
+    /// Until when that credit is good. Others use up what was left, too. Private. Relaxed: an estimate.
+    credit_until_ns: AtomicU64,
     /// A bit for each extent that this process has seen reserved with its own eyes: another process could have made the
     /// file longer, or called a hole reserved, without reserving anything. Private. Relaxed: about extents that this
     /// thread has claimed.
@@ -66,6 +69,7 @@ impl Directory {
             max_extents: extents as u32,
             known: AtomicU32::new(0),
             credit: AtomicU32::new(0),
+            credit_until_ns: AtomicU64::new(0),
             seen: Seen::new(extents.div_ceil(64))?,
         })
     }
@@ -214,7 +218,9 @@ impl Directory {
     /// steps: it takes reading a handful of files.
     fn take_credit(&self, count: u32, wanted: u32) -> Result<u32> {
         let rest = |credit: u32| credit.checked_sub(count).map(|_| credit.saturating_sub(wanted));
-        if let Ok(credit) = self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest) {
+        let is_good = now_ns() < self.credit_until_ns.load(Ordering::Relaxed);
+        let credit = is_good.then(|| self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest));
+        if let Some(Ok(credit)) = credit {
             return Ok(credit.min(wanted));
         }
         let left = extents_left()?;
@@ -229,6 +235,7 @@ impl Directory {
         let share = left / SHARERS;
         let taken = wanted.min(count.max(share));
         self.credit.store(share.min(left - taken).min(MOST_CREDIT), Ordering::Relaxed);
+        self.credit_until_ns.store(now_ns() + CREDIT_NS, Ordering::Relaxed);
         Ok(taken)
     }
 
@@ -236,6 +243,7 @@ impl Directory {
     #[cfg(test)]
     pub(super) fn trust_in_memory(&self) {
         self.credit.store(u32::MAX / 2, Ordering::Relaxed);
+        self.credit_until_ns.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// Whether this process has seen all of these extents reserved.
@@ -324,5 +332,7 @@ const LAST_STEP: u32 = 1024;
 
 /// So many processes may grow by what each saw to be left at the same moment, without all of them together having taken more.
 const SHARERS: u32 = 256;
-/// What may have been taken since, by whomever, must not count for more than half of what is left over: 4 MiB.
+/// What one process may take without looking again: 4 MiB, half of what is left over.
 const MOST_CREDIT: u32 = 64;
+/// And for how long: a process that comes back to a credit of long ago does not know what others have taken since.
+const CREDIT_NS: u64 = 10_000_000;
