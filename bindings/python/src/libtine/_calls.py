@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -151,8 +152,8 @@ class _One:
             self._tell(Failed(error))
 
     def _tell(self, outcome: Any, size: int = 0) -> None:
-        self.told = True
         self.calls.job.take(self.index, (outcome,), type(outcome) is Failed, size)
+        self.told = True
 
 
 class _Chunk:
@@ -200,8 +201,8 @@ class _Chunk:
             self._tell([Failed(error)] * left, True)
 
     def _tell(self, values: Sequence[Any], failed: bool, size: int = 0) -> None:
-        at, self.told = self.told, self.told + len(values)
-        self.calls.job.take(self.start + at, values, failed, size)
+        self.calls.job.take(self.start + self.told, values, failed, size)
+        self.told += len(values)
 
 
 class Results:
@@ -272,5 +273,8 @@ class Results:
             except queue.Empty:
                 pass
         with self._lock:
-            if self._waiting:  # otherwise there is a wake-up, which somebody else will have in vain
+            if self._waiting:
                 self._waiting -= 1
+            else:  # there is a wake-up for this thread
+                with contextlib.suppress(queue.Empty):
+                    self._wake.get_nowait()

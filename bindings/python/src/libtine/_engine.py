@@ -208,7 +208,7 @@ class Engine:
             faults=faults.native() if faults else None,
             engine=ENGINES[engine],
         )
-        self._settler = Settler(self.pool, name, self._kept)
+        self._settler = Settler(self.pool, name, self._kept, self)
         self.thread = self._settler.thread
         try:
             self.thread.start()

@@ -63,9 +63,9 @@ class Drawing(Results):
         with self._lock:
             if size > SMALL_BYTES * len(values):
                 each = size // len(values)
+                values = [_Large(value, each) for value in values]
                 self._bytes += each * len(values)
                 self._all_bytes += each * len(values)
-                values = [_Large(value, each) for value in values]
             self._come += len(values)
             super().take(start, values, failed)
             if self._full:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     Native = Union[_native.Pool, _native.NamedPool]
 
 
+#: How long the thread sleeps at most while somebody submits, in seconds.
+LOOK = 0.05
+
+
 class Settler:
     """Tells the token of each call what came of it: token.settle(*answer), and token.fail(error) where that has raised.
 
@@ -23,11 +27,11 @@ class Settler:
     the compiled layer, since in Python an interruption may end a submission at any place. Told to finish, it ends when
     everything has settled, and the pool with it.
 
-    kept: what is to stay until a call has settled, by its token.
+    kept: what is to stay until a call has settled, by its token. owner: what is to stay until the thread has ended.
     """
 
-    def __init__(self, pool: Native, name: str, kept: dict[Any, Any]) -> None:
-        self._pool, self._kept = pool, kept
+    def __init__(self, pool: Native, name: str, kept: dict[Any, Any], owner: object = None) -> None:
+        self._pool, self._kept, self._owner = pool, kept, owner
         self._over = False
         self._idle = False
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -35,7 +39,7 @@ class Settler:
 
     def submitted(self) -> None:
         """After each submission, also one that has failed. Only the thread says that it is idle no more: who is
-        interrupted before the wake-up leaves it to the next one."""
+        interrupted before the wake-up leaves it to the next one, or to the thread, which looks round meanwhile."""
         if self._idle:
             self._wake.put(None)
 
@@ -49,6 +53,7 @@ class Settler:
             pass
         self._settle_all()  # calls that came before the pool took no more
         self._pool.close()
+        self._owner = None
 
     def _settle_all(self) -> None:
         """Until it is to finish, and nothing is under way or on its way."""
@@ -61,7 +66,9 @@ class Settler:
             if not pool.outstanding():
                 if self._over and not pool.coming():
                     return
-                self._wake.get()
+                # Whoever submits just now may be interrupted before the wake-up.
+                with contextlib.suppress(queue.Empty):
+                    self._wake.get(timeout=LOOK if pool.coming() else None)
                 while not self._wake.empty():  # of many that have come at once, which all are seen now
                     self._wake.get()
             self._idle = False
