@@ -90,14 +90,22 @@ mod tests {
         assert!(!window.has_room(0));
         window.leave(10);
         assert!(window.has_room(10) && !window.has_room(11) && window.tasks() == 1);
-        window.reserve(4);
-        assert!(window.has_room(6) && !window.has_room(7) && window.tasks() == 1);
-        window.reserve(0);
-        assert!(!window.has_room(0) && window.room_left().is_none());
-        window.release(0);
-        window.release(4);
         let error = window.check("an input", "the window", 11).unwrap_err();
         assert_eq!(error.text(), "an input of 11 bytes; the window is 10");
         assert!(window.check("an input", "the window", 10).is_ok());
+    }
+
+    #[test]
+    fn what_is_being_copied_has_its_room() {
+        let mut window = Window::new(2, 10);
+        window.reserve(4);
+        assert!(window.has_room(6) && !window.has_room(7) && window.tasks() == 0);
+        window.reserve(0);
+        assert!(!window.has_room(0) && window.room_left().is_none());
+        window.release(4);
+        window.enter(4);
+        assert!(!window.has_room(0) && window.tasks() == 1);
+        window.release(0);
+        assert!(window.has_room(6) && !window.has_room(7));
     }
 }

@@ -133,9 +133,13 @@ impl Job<'_, '_> {
         let block = match self.spare.iter().rposition(|(_, bytes)| *bytes == block_bytes) {
             Some(at) => self.spare.swap_remove(at).0,
             None => {
-                // None that fits: one that does not goes for it, so that there are never more than have been under way.
-                if let Some((block, _)) = self.spare.pop() {
+                // None that fits: others go for it, which are as long together, so that there is never more than has been under way.
+                let mut freed = 0;
+                while freed < block_bytes
+                    && let Some((block, bytes)) = self.spare.pop()
+                {
                     let _ = heap.free_address(block);
+                    freed += bytes;
                 }
                 heap.allocate(block_bytes)?.as_ptr().expose_provenance()
             }
