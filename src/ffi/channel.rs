@@ -6,7 +6,7 @@ use crate::ffi::errors::{TINE_INTERRUPTIBLE, tine_error};
 use crate::ffi::guard::{Out, bytes, flags, guard, guard_end, guard_value};
 use crate::ffi::options::{self, extensible};
 use crate::ffi::task::{task, tine_task};
-use crate::pool::{meanwhile, once_it_waits};
+use crate::pool::meanwhile;
 use crate::sync::INVALID;
 use crate::sys::clock::Timeout;
 use std::ffi::{c_int, c_void};
@@ -155,7 +155,11 @@ pub unsafe extern "C" fn tine_channel_send(
         // SAFETY: `c` is NULL, or a channel's end that is not closed, and `data` has `length` bytes, as the header
         // asks.
         let (channel, data) = unsafe { (channel(c)?, bytes(data.cast(), length, "data")?) };
-        once_it_waits(Timeout::from_ns(timeout_ns), |timeout| channel.send(data, timeout))?;
+        match Timeout::from_ns(timeout_ns) {
+            // A signal handler may call it, on top of a call that has a pool's lock.
+            Timeout::Try => channel.send(data, Timeout::Try)?,
+            timeout => meanwhile(timeout, |timeout| channel.send(data, timeout))?,
+        }
         Ok(0)
     })
 }

@@ -59,7 +59,7 @@ pub const TINE_INLINE: u32 = 1 << 11;
 
 /// The host gets no thread of tine's. Its pools are moved on, and its callbacks are called, in its own calls, to
 /// which tine_pool_fd is the cue. Every promise that something happens within a time counts from the host's next
-/// call. A tine_channel_send that does not wait moves no pool on, because a signal handler may call it.
+/// call. A tine_channel_send with a timeout of 0 moves no pool on, because a signal handler may call it.
 ///
 /// Without this flag, the first call that leaves work under way when it returns starts one thread for all pools of
 /// the process. Such a call is tine_submit, or one that puts an item into a stream; never tine_map, and none with

@@ -86,21 +86,6 @@ pub fn meanwhile<T, E: Failure>(
     }
 }
 
-/// The same for a call that a signal handler may make, on top of whatever call of its thread's: nothing is moved on but where it would wait
-/// and may.
-pub fn once_it_waits<T, E: Failure>(
-    timeout: Timeout,
-    mut wait: impl FnMut(Timeout) -> Result<T, E>,
-) -> Result<T, E> {
-    if !has_pools_without_thread() {
-        return wait(timeout);
-    }
-    match wait(Timeout::Try) {
-        Err(failure) if failure.would_wait() && timeout != Timeout::Try => meanwhile(timeout, wait),
-        at_once => at_once,
-    }
-}
-
 /// Moves on the pools that have no thread, where no other thread of the host's does, and tells their news until that time, if there is one;
 /// how many tasks are under way in them.
 fn move_on(tell_until: Option<Deadline>) -> usize {

@@ -55,7 +55,7 @@ pub use crate::family::options::{Affinity, OutputTo, WorkerOptions};
 pub use crate::task::environment::Limit;
 pub use crate::task::faults::Faults;
 pub use callbacks::{Callbacks, OnBegin, OnSettled};
-pub use driven::{meanwhile, once_it_waits};
+pub use driven::meanwhile;
 pub(crate) use guest::Guest;
 pub use ledger::{Delivery, TaskId};
 pub use map::{Failure, Map, MapCall, MapReport, Progress, Schedule};

@@ -176,7 +176,10 @@ impl Inner {
         input: &[u8],
         options: &SubmitOptions<'_>,
     ) -> Result<(Held<'a>, InputPlace)> {
-        self.check_for_nodes(input, options.channel.is_some())?;
+        if let Err(error) = self.check_for_nodes(input, options.channel.is_some()) {
+            state.tell_of_room(); // Perhaps it was this call alone that was told.
+            return Err(error);
+        }
         state.submissions.reserve(input.len());
         // Neither whoever waits for room behind this one nor whoever is to lead waits for the copying.
         state.tell_of_room();

@@ -360,7 +360,8 @@ pub(crate) const IMAGE_BITS: u32 = 9;
 pub(crate) fn image(pid: u32) -> u32 {
     /// 2^64 over the golden ratio, of which the upper bits count.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let stat = stat(pid).filter(|stat| stat.stack != 0);
+    // An emulator that answers for its program gives the program's stack and no code: other processes see the emulator's own.
+    let stat = stat(pid).filter(|stat| stat.stack != 0 && stat.code > 1);
     stat.map_or(0, |stat| {
         let mixed = (stat.stack ^ stat.code.rotate_left(17)).wrapping_mul(SPREAD);
         ((mixed >> (64 - IMAGE_BITS)) as u32).max(1)
