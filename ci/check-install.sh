@@ -177,6 +177,33 @@ uninstalled() {
     [ -z "$(find "$dest" -name '*tine*' ! -path "$dest/opt/tine")" ]
 }
 
+# What was made goes by the list that was installed: with the book, where a later install has none, and nothing that the list must not name.
+made() {
+    local own=$PWD/build/made book=build/book
+    local list=$own$prefix/share/tine/made.txt pages=$own$prefix/share/doc/tine/html
+    rm -rf "$own" build/away
+    mkdir build/away
+    [ ! -d $book ] || mv $book build/away
+    mkdir -p $book/html/deep
+    echo page >$book/html/deep/page.html
+    make --silent install CARGO=false PREFIX=$prefix DESTDIR="$own"
+    [ -e "$pages/deep/page.html" ]
+    rm -rf $book
+    make --silent install CARGO=false PREFIX=$prefix DESTDIR="$own"
+    [ ! -e "$pages" ]
+    mkdir -p $book/html
+    echo page >$book/html/index.html
+    make --silent install CARGO=false PREFIX=$prefix DESTDIR="$own"
+    rm -rf $book
+    mv build/away/* build 2>/dev/null || true
+    echo "not tine's" >"$own/other"
+    printf '%s\n' /other ../../../other '' man/man3/tine/../../../../../../other doc/tine/html/../../../../../../other \
+        "$own/other" man/man3/other doc/tine/html/.. >>"$list"
+    make --silent uninstall PREFIX=$prefix DESTDIR="$own"
+    [ "$(find "$own" ! -type d)" = "$own/other" ]
+    [ ! -e "$pages" ]
+}
+
 # The README's first program, by the very lines that stand there, for a user with a prefix of his own.
 as_typed() {
     local own=$PWD/build/own
@@ -237,6 +264,7 @@ try linked-prefix linked_prefix
 try static-target static_target
 there "find_package in CMake: there is no cmake" cmake --version && try cmake cmake_finds
 try refused refused
+try made made
 try as-typed as_typed
 try uninstall uninstalled
 counted

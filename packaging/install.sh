@@ -77,32 +77,29 @@ folder "$docs/design"
 for file in docs/design/*.md; do put 644 "$file" "$docs/design/${file##*/}"; done
 
 # What is made, and need not be here any more when it is taken away: the manual pages, and the book, where it has been made. So a list of
-# them is installed.
+# them is installed, by names below DATADIR: the whole may be moved. A line that names anything else is nobody's.
 folder "$DATADIR/tine"
 made=$DATADIR/tine/made.txt
+pages() { # what is made now
+    (cd build && find man/man? -name 'tine*')
+    [ ! -d build/book/html ] || (cd build/book && find html -type f) | sed 's|^|doc/tine/|'
+}
+listed() {
+    [ ! -e "$DESTDIR$made" ] || grep -E '^(man/man[0-9]/tine[^/]*|doc/tine/html/.+)$' "$DESTDIR$made" | grep -vE '(^|/)\.\.(/|$)' || true
+}
+# Also before others take their place: what this version has no more.
+listed | while IFS= read -r file; do gone "$DATADIR/$file"; done
 if [ $action = install ]; then
-    for file in build/man/man?/tine*; do echo "$DATADIR/${file#build/}"; done >"$DESTDIR$made"
-    [ ! -d build/book/html ] || find build/book/html -type f | LC_ALL=C sort | sed "s|^build/book/html|$docs/html|" >>"$DESTDIR$made"
+    pages | LC_ALL=C sort >"$DESTDIR$made"
     chmod 644 "$DESTDIR$made"
+    while IFS= read -r file; do
+        case $file in doc/tine/*) source=build/book/${file#doc/tine/} ;; *) source=build/$file ;; esac
+        put 644 "$source" "$DATADIR/$file"
+    done <"$DESTDIR$made"
+else
+    gone "$made"
 fi
-[ ! -e "$DESTDIR$made" ] || while IFS= read -r file; do
-    case $file in
-        "$docs"/html/*)
-            # Each of its directories, those above first.
-            place=$docs/html
-            folder "$place"
-            rest=${file#"$place"/}
-            while [ "${rest#*/}" != "$rest" ]; do
-                place=$place/${rest%%/*}
-                rest=${rest#*/}
-                folder "$place"
-            done
-            put 644 "build/book/html${file#"$docs/html"}" "$file"
-            ;;
-        *) put 644 "build${file#"$DATADIR"}" "$file" ;;
-    esac
-done <"$DESTDIR$made"
-[ $action = install ] || gone "$made"
+[ ! -d "$DESTDIR$docs/html" ] || find "$DESTDIR$docs/html" -depth -type d -empty -delete
 
 # The Go package, for a line `replace tine.example/tine => PREFIX/share/tine/go` in a program's go.mod.
 for file in tine.tsan tine.supp; do put 644 packaging/$file "$DATADIR/tine/$file"; done
