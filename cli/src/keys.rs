@@ -1,4 +1,4 @@
-//! The keys of a terminal in raw mode. Nothing here waits: half a key stays half a key until more has come, or none ever does.
+//! The keys of a terminal in raw mode. Half a key is waited for as long as a terminal may take for the other half, and no longer.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -20,6 +20,9 @@ const PAGE_UP: Key = Key::Scroll(-10);
 const PAGE_DOWN: Key = Key::Scroll(10);
 const ESCAPE: u8 = 0x1b;
 
+/// The bytes of one key come one behind the other, if in more than one piece.
+const KEY_TIME: Duration = Duration::from_millis(50);
+
 /// What has come in time.
 pub enum Came {
     Keys(Vec<Key>),
@@ -33,8 +36,10 @@ enum Within {
     #[default]
     Nothing,
     Escape,
-    /// Behind `ESC [` or `ESC O`: the number that stands there.
+    /// Behind `ESC [` or `ESC O`: the number that stands there first.
     Sequence(u32),
+    /// Behind that number: modifiers, or a report of a mouse.
+    Behind(u32),
 }
 
 /// Reads keys from standard input.
@@ -55,9 +60,11 @@ impl Keys {
     /// Waits for keys as long as that, or until there is a signal.
     pub fn wait(&mut self, time: Duration) -> io::Result<Came> {
         let mut input = [PollFd::from_borrowed_fd(stdin(), PollFlags::IN)];
-        let time = Timespec::try_from(time).ok();
+        let is_within = !matches!(self.0, Within::Nothing);
+        let time = Timespec::try_from(if is_within { KEY_TIME } else { time }).ok();
         match poll(&mut input, time.as_ref()) {
-            Ok(0) | Err(Errno::INTR) => return Ok(Came::Keys(Vec::new())),
+            Ok(0) => return Ok(Came::Keys(self.end().into_iter().collect())),
+            Err(Errno::INTR) => return Ok(Came::Keys(Vec::new())),
             Ok(_) => (),
             Err(error) => return Err(error.into()),
         }
@@ -76,13 +83,12 @@ impl Keys {
 
     /// The keys that end in these bytes.
     fn take(&mut self, bytes: &[u8]) -> Vec<Key> {
-        let mut keys: Vec<Key> = bytes.iter().filter_map(|byte| self.next(*byte)).collect();
-        // What a key sends comes at once, so this is the key Escape.
-        if matches!(self.0, Within::Escape) {
-            self.0 = Within::Nothing;
-            keys.push(Key::Quit);
-        }
-        keys
+        bytes.iter().filter_map(|byte| self.next(*byte)).collect()
+    }
+
+    /// No more has come of what was begun: the key Escape, or no key at all.
+    fn end(&mut self) -> Option<Key> {
+        matches!(std::mem::take(&mut self.0), Within::Escape).then_some(Key::Quit)
     }
 
     fn next(&mut self, byte: u8) -> Option<Key> {
@@ -93,9 +99,10 @@ impl Keys {
             (Within::Sequence(number), b'0'..=b'9') => {
                 self.0 = Within::Sequence(number.saturating_mul(10).saturating_add(u32::from(byte - b'0')));
             }
-            // Modifiers, and what reports of a mouse begin with.
-            (Within::Sequence(_), b' '..=b'?') => self.0 = Within::Sequence(0),
-            (Within::Sequence(number), b'@'..=b'~') => {
+            (Within::Sequence(number) | Within::Behind(number), b' '..=b'?') => {
+                self.0 = Within::Behind(number)
+            }
+            (Within::Sequence(number) | Within::Behind(number), b'@'..=b'~') => {
                 return match (byte, number) {
                     (b'A', _) => Some(UP),
                     (b'B', _) => Some(DOWN),
@@ -105,8 +112,8 @@ impl Keys {
                 };
             }
             // With Alt it is another key.
-            (Within::Escape, _) => (),
-            (Within::Nothing | Within::Sequence(_), _) => return of_one_byte(byte),
+            (Within::Escape, b' '..) => (),
+            _ => return of_one_byte(byte),
         }
         None
     }
@@ -130,7 +137,7 @@ mod tests {
 
     #[test]
     fn keys_are_known_however_their_bytes_come() {
-        let known: [(&[u8], &[Key]); 9] = [
+        let known: [(&[u8], &[Key]); 12] = [
             (b"q", &[Key::Quit]),
             (b"\x1b", &[Key::Quit]),
             (b"\x1b[A\x1bOB", &[UP, DOWN]),
@@ -140,14 +147,22 @@ mod tests {
             (b"\x1b[<\x03", &[Key::Quit]),
             (b"\xe2q", &[Key::Quit]),
             (b"\x1bq", &[]),
+            (b"\x1b[6;5~\x1b[3;5~\x1b[15;5~\x1b[5;2~", &[PAGE_DOWN, PAGE_UP]),
+            (b"\x1b\x03", &[Key::Quit]),
+            (b"\x1b[B\x1b", &[DOWN, Key::Quit]),
         ];
         for (bytes, keys) in known {
-            assert_eq!(Keys::default().take(bytes), keys, "{bytes:?}");
+            let mut read = Keys::default();
+            let taken: Vec<Key> = read.take(bytes).into_iter().chain(read.end()).collect();
+            assert_eq!(taken, keys, "{bytes:?}");
         }
         let mut keys = Keys::default();
         assert_eq!(
             (keys.take(b"\x1b["), keys.take(b"6"), keys.take(b"~j")),
             (vec![], vec![], vec![PAGE_DOWN, DOWN])
         );
+        // A read that ends within a key says nothing of it; a time in which nothing comes does.
+        assert_eq!((keys.take(b"\x1b"), keys.take(b"[A")), (vec![], vec![UP]));
+        assert_eq!((keys.take(b"\x1b["), keys.end(), keys.take(b"q")), (vec![], None, vec![Key::Quit]));
     }
 }

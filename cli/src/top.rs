@@ -12,12 +12,16 @@ use crossterm::terminal::{
     LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
 };
 use crossterm::{execute, queue};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const KEYS: &str = "q quits, space holds, arrows scroll";
+
+/// How long a signal has to end the program in good order before another one ends it at once.
+const PATIENCE_MS: u64 = 1000;
 
 /// How soon a signal is noticed.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -36,10 +40,35 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing any more.
-        let _ = execute!(stdout(), Show, LeaveAlternateScreen);
+        // A terminal that is gone needs nothing any more; one that takes no output is to be given back all the same.
         let _ = disable_raw_mode();
+        let _ = execute!(stdout(), Show, LeaveAlternateScreen);
     }
+}
+
+/// When the first signal came that ends the program, in milliseconds since this, and one more; 0: none has.
+///
+/// One that comes when the first has had [`PATIENCE_MS`] ends it at once, should the terminal take nothing any more.
+fn end_by_signals() -> std::io::Result<Arc<AtomicU64>> {
+    let (ended, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let before = tcgetattr(rustix::stdio::stdin())?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+        let (ended, before) = (Arc::clone(&ended), before.clone());
+        let action = move || {
+            let now_ms = began.elapsed().as_millis() as u64 + 1;
+            let first_ms = ended
+                .compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed)
+                .unwrap_or_else(|at| at);
+            if first_ms != 0 && now_ms >= first_ms + PATIENCE_MS {
+                // It waits for no output that the terminal does not take.
+                let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
+                signal_hook::low_level::exit(1);
+            }
+        };
+        // SAFETY: a clock, an atomic, an ioctl and _exit: what a signal handler may do.
+        unsafe { signal_hook::low_level::register(signal, action) }?;
+    }
+    Ok(ended)
 }
 
 pub fn run(pid: u32, interval: Duration) -> Result<(), String> {
@@ -48,21 +77,15 @@ pub fn run(pid: u32, interval: Duration) -> Result<(), String> {
     }
     // What cannot be looked at is said before the screen is taken.
     let mut pools = look(pid)?;
-    let ended = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
-        // The second one ends it at once, should the terminal take nothing any more. It comes first: it looks at what the first has left.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&ended))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&ended)))
-            .map_err(|error| format!("a signal: {error}"))?;
-    }
     let failed = |error: std::io::Error| format!("the terminal: {error}");
+    let ended = end_by_signals().map_err(failed)?;
     let screen = Screen::enter().map_err(failed)?;
     let mut keys = Keys::of_raw_mode().map_err(failed)?;
     let (mut history, mut symbols) = (History::default(), Symbols::default());
     let (mut held, mut first) = (false, 0);
     history.see(&pools);
     let mut due = Instant::now() + interval.min(Duration::from_millis(300));
-    while !ended.load(Ordering::Relaxed) {
+    while ended.load(Ordering::Relaxed) == 0 {
         let lines = text::frame(pid, &pools, &history, &mut symbols);
         first = draw(&lines, first, held).map_err(failed)?;
         let time = due.saturating_duration_since(Instant::now()).min(GLANCE);

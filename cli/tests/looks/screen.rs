@@ -110,8 +110,9 @@ impl Terminal {
     /// The terminal is as it was: the other screen is gone, the cursor is there, lines are edited and echoed.
     fn is_given_back(&self) {
         assert!(!self.screen.screen().alternate_screen() && !self.screen.screen().hide_cursor());
-        let flags = self.settings().c_lflag;
-        assert_eq!(flags & (libc::ICANON | libc::ECHO), libc::ICANON | libc::ECHO);
+        let settings = self.settings();
+        assert_eq!(settings.c_lflag & (libc::ICANON | libc::ECHO), libc::ICANON | libc::ECHO);
+        assert_eq!(settings.c_cc[libc::VMIN], 1, "a read waits");
     }
 }
 
@@ -205,10 +206,23 @@ pub(crate) fn half_a_key_holds_nothing_up() {
         terminal.shows("STOPPED");
         host.signal(libc::SIGCONT);
         terminal.until("it goes on", |screen| !screen.contents().contains("STOPPED"));
+        terminal.press(b" ");
+        terminal.shows("HELD");
         terminal.signal(libc::SIGTERM);
         assert!(terminal.end().success(), "{half:?}");
         terminal.is_given_back();
     }
+    // Many keys are waiting, and a read ends within one of them.
+    let mut terminal = Terminal::start(24, 80, &["top", "--interval", "0.1", &pid]);
+    terminal.shows("pool 1");
+    terminal.press(&b"\x1b[B".repeat(100));
+    terminal.press(b" ");
+    terminal.shows("HELD");
+    // Two signals, one behind the other.
+    terminal.signal(libc::SIGTERM);
+    terminal.signal(libc::SIGHUP);
+    assert!(terminal.end().success());
+    terminal.is_given_back();
 }
 
 /// A terminal that is gone ends it, whether or not a signal says so.
