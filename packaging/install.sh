@@ -55,6 +55,7 @@ go=$DATADIR/tine/go
 static='' library=$SHARED
 if [ $action = install ] && [ ! -e "$RELEASE/libtine.so" ]; then
     static=-static library=libtine.a
+    for file in "$SHARED" "$SONAME" libtine.so; do gone "$LIBDIR/$file"; done # an earlier one's, which a program would take
 else
     put 755 "$RELEASE/libtine.so" "$LIBDIR/$SHARED"
     link "$SHARED" "$LIBDIR/$SONAME"

@@ -293,7 +293,7 @@ fn may_go_well_later(code: Code) -> bool {
 }
 
 /// A memfd of that many bytes at least: of huge pages if that is wished and there are enough. Those are set aside, and are no part of
-/// what the machine and the memory cgroups have left.
+/// what the machine and the memory cgroups have left, but for those that an administrator lets be made on demand (nr_overcommit_hugepages).
 fn reserve(length: usize, huge: bool) -> Result<(OwnedFd, usize)> {
     if huge && let Ok((fd, page)) = memory::huge_memfd(c"tine-segment") {
         let length = length.next_multiple_of(page);
